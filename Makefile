@@ -1,0 +1,84 @@
+# The commands people type. `make up` and `make test` are all a fresh machine needs.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+export PI_STATE ?= $(CURDIR)/.virtual-pi
+export PI_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/pi-commerce
+export PI_NAME ?= pi-commerce
+# First three numbers of the network that the virtual Pi lives in.
+export PI_NETWORK ?= 10.213.0
+export PI_ADDRESS := $(PI_NETWORK).10
+export PI_SUITE ?= trixie
+export PI_BOARD ?= pi4-4gb
+export ARCH ?= amd64
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
+export ANSIBLE_VAULT_PASSWORD_FILE ?= $(PI_STATE)/vault-password
+
+PYTHON := .venv/bin/python
+VIRTUAL := -i inventory/virtual
+
+.PHONY: help setup lock engine images up down clean status ssh restart test lint unit services site
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+
+setup: .venv/.stamp ## Build .venv with the newest usable Python
+
+.venv/.stamp: requirements.txt molecule/shared/setup.sh
+	@bash molecule/shared/setup.sh
+
+lock: setup ## Pin the requirements anew, the controller's and those of our services
+	@for folder in . files/services/*; do (cd $$folder && uv pip compile --quiet --universal --generate-hashes \
+	  --no-header --no-emit-index-url --python-version 3.11 --upgrade requirements.in --output-file requirements.txt); done
+
+engine:
+	@bash molecule/shared/host.sh engine
+
+images: setup engine ## Build the images of the virtual Pi and of its services
+	@$(PYTHON) molecule/shared/images.py build
+	@$(PYTHON) molecule/shared/images.py build virtual-pi --suite $(PI_SUITE) --arch $(ARCH)
+
+up: images ## Start a virtual Pi and bring up the shop on it
+	@$(PYTHON) molecule/shared/virtual_pi.py up
+	@$(PYTHON) molecule/shared/images.py push --registry "$$($(PYTHON) molecule/shared/virtual_pi.py registry)"
+	@ansible-playbook $(VIRTUAL) site.yml
+
+down: engine ## Remove the virtual Pi with its data; built images stay for the next time
+	@$(PYTHON) molecule/shared/virtual_pi.py down
+	@bash molecule/shared/host.sh engine_stop
+	@rm -rf $(PI_STATE)
+
+clean: engine ## Remove the virtual Pi, the built images, the caches and .venv
+	@$(PYTHON) molecule/shared/virtual_pi.py down
+	@$(PYTHON) molecule/shared/images.py clean
+	@bash molecule/shared/host.sh engine_stop
+	@rm -rf $(PI_STATE) $(PI_CACHE) .venv
+
+status: setup ## Show what runs on the virtual Pi
+	@ansible-playbook $(VIRTUAL) playbooks/verify.yml
+
+restart: setup ## Restart the virtual Pi, as a power cut would
+	@$(PYTHON) molecule/shared/virtual_pi.py restart
+
+ssh: ## Log in to the virtual Pi
+	@ssh -i $(PI_STATE)/id_ed25519 -o IdentitiesOnly=yes -o UserKnownHostsFile=$(PI_STATE)/known_hosts pi@$(PI_ADDRESS)
+
+test: setup ## Everything: lint, unit, service and site tests
+	@$(MAKE) --no-print-directory lint unit images services site
+
+lint: setup
+	ruff check . && ruff format --check .
+	mypy
+	yamllint --strict .
+	ansible-lint --offline
+
+unit: setup
+	pytest tests/unit
+
+services: setup
+	pytest tests/services
+
+site: setup
+	pytest tests/site

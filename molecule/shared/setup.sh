@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# Builds .venv from requirements.txt with the newest usable Python; does nothing when it is up to date.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+python=$(bash molecule/shared/host.sh python)
+wanted="$("$python" --version) $(sha256sum requirements.txt | cut -d' ' -f1)"
+if [ "$(cat .venv/.stamp 2>/dev/null)" = "$wanted" ]; then exit 0; fi
+
+printf '==> building .venv with %s (about a minute)\n' "$("$python" --version)" >&2
+rm -rf .venv
+"$python" -m venv .venv
+.venv/bin/pip install -qq --disable-pip-version-check --require-hashes --requirement requirements.txt
+printf '%s\n' "$wanted" > .venv/.stamp

@@ -1,0 +1,337 @@
+"""The virtual Pi: a systemd container with its own Docker engine, reached over SSH like a real board.
+
+`virtual_pi.py up | down | restart | registry` creates, removes or restarts the Pi and the image registry beside
+it, or prints where this machine reaches the registry. Everything it needs lies in the state folder: the SSH key, the known host key, the vault password.
+Settings come from the environment (the Makefile exports them, `Settings.from_environment` lists them).
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import docker
+from docker.errors import APIError, NotFound
+from docker.models.containers import Container
+
+import images
+
+OWNER_LABEL = "pi-commerce.state"
+BOOT_SECONDS = 90
+
+
+class VirtualPiError(Exception):
+    """A message for the person at the keyboard: what is wrong, where, and what to do."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Names and addresses of one virtual Pi; two at a time need two names and two networks."""
+
+    state: Path
+    name: str
+    network: str
+    suite: str
+    arch: str
+    memory: str
+
+    @classmethod
+    def from_environment(cls) -> Settings:
+        """Read PI_STATE, PI_NAME, PI_NETWORK, PI_SUITE, ARCH, PI_MEMORY."""
+        env = os.environ
+        return cls(
+            state=Path(env["PI_STATE"]).resolve(),
+            name=env.get("PI_NAME", "pi-commerce"),
+            network=env.get("PI_NETWORK", "10.213.0"),
+            suite=env.get("PI_SUITE", "trixie"),
+            arch=env.get("ARCH", "amd64"),
+            memory=env.get("PI_MEMORY", "4g"),
+        )
+
+    @property
+    def address(self) -> str:
+        """Where the Pi answers SSH and HTTPS."""
+        return f"{self.network}.10"
+
+    @property
+    def registry_address(self) -> str:
+        """Where the registry answers the Pi."""
+        return f"{self.network}.5"
+
+    @property
+    def container(self) -> str:
+        """Name of the Pi's container."""
+        return f"{self.name}-pi"
+
+    @property
+    def registry(self) -> str:
+        """Name of the registry's container."""
+        return f"{self.name}-registry"
+
+    @property
+    def volume(self) -> str:
+        """Name of the volume that holds the Pi's own /var/lib/docker."""
+        return f"{self.name}-docker"
+
+
+def prepare_state(settings: Settings) -> None:
+    """Create the state folder with the SSH key, the vault password and the resolver file, once."""
+    settings.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    key = settings.state / "id_ed25519"
+    if not key.exists():
+        subprocess.run(
+            ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "virtual-pi", "-f", str(key)], check=True
+        )
+    password = settings.state / "vault-password"
+    if not password.exists():
+        password.touch(mode=0o600)
+        password.write_text(secrets.token_urlsafe(24) + "\n")
+    # The engine's own resolver (127.0.0.11) would not do: the engine inside the Pi has to ask a real one.
+    (settings.state / "resolv.conf").write_text(upstream_resolvers().read_text())
+
+
+def upstream_resolvers() -> Path:
+    """The resolver file without a local stub: systemd-resolved keeps the real one elsewhere."""
+    resolved = Path("/run/systemd/resolve/resolv.conf")
+    return resolved if resolved.exists() else Path("/etc/resolv.conf")
+
+
+def cgroup_options(client: docker.DockerClient) -> tuple[dict[str, Any], dict[str, str]]:
+    """Container options and environment that let systemd and a nested engine manage cgroups on this host."""
+    if str(client.info().get("CgroupVersion", "1")) == "2":
+        return {"privileged": True, "cgroupns": "private"}, {}
+    options = {
+        # A privileged container would ask for SYS_RESOURCE, which is not to be had inside every sandbox.
+        "cap_add": ["ALL"],
+        "cap_drop": ["SYS_RESOURCE"],
+        "security_opt": ["seccomp=unconfined", "apparmor=unconfined"],
+        "cgroupns": "host",
+    }
+    # systemd 257 starts on a cgroup v1 host only when told so.
+    legacy = "systemd.unified_cgroup_hierarchy=0 SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE=1"
+    return options, {"SYSTEMD_PROC_CMDLINE": legacy}
+
+
+def existing(client: docker.DockerClient, name: str, settings: Settings) -> Container | None:
+    """The container of that name, or None; refuses one that another checkout made."""
+    try:
+        container = client.containers.get(name)
+    except NotFound:
+        return None
+    owner = container.labels.get(OWNER_LABEL)
+    if owner != str(settings.state):
+        raise VirtualPiError(
+            f"container {name} belongs to {owner or 'somebody else'}: run `make down` there, "
+            "or set PI_NAME and PI_NETWORK to values of your own"
+        )
+    return container
+
+
+def ensure_network(client: docker.DockerClient, settings: Settings) -> None:
+    """The bridge on which the Pi and the registry have fixed addresses."""
+    if client.networks.list(names=[f"^{settings.name}$"]):
+        return
+    subnet = f"{settings.network}.0/24"
+    pool = docker.types.IPAMPool(subnet=subnet, gateway=f"{settings.network}.1")
+    try:
+        client.networks.create(settings.name, driver="bridge", ipam=docker.types.IPAMConfig(pool_configs=[pool]))
+    except APIError as error:
+        raise VirtualPiError(
+            f"network {subnet} cannot be made ({error.explanation}): set PI_NETWORK to three numbers of a free one"
+        ) from error
+
+
+def create(
+    client: docker.DockerClient, settings: Settings, image: str, name: str, address: str, **options: Any
+) -> None:
+    """Create and start a container at a fixed address of our network."""
+    container = client.api.create_container(
+        image,
+        name=name,
+        labels={OWNER_LABEL: str(settings.state)},
+        hostname=options.pop("hostname", name),
+        environment=options.pop("environment", {}),
+        volumes=options.pop("volumes", []),
+        ports=options.pop("ports", []),
+        platform=options.pop("platform", None),
+        host_config=options.pop("host_config"),
+        networking_config=client.api.create_networking_config(
+            {settings.name: client.api.create_endpoint_config(ipv4_address=address)}
+        ),
+    )
+    client.api.start(container["Id"])
+
+
+def ensure_registry(client: docker.DockerClient, settings: Settings, cache: Path) -> None:
+    """The registry from which the Pi pulls; its data is a cache that outlives it."""
+    container = existing(client, settings.registry, settings)
+    if container:
+        container.start()
+        return
+    cache.mkdir(parents=True, exist_ok=True)
+    image = built(client, settings, "registry")
+    uid = client.images.get(image).attrs["Config"]["User"].split(":")[0]
+    os.chown(cache, int(uid), -1)
+    host = client.api.create_host_config(
+        binds=[f"{cache}:/var/lib/registry"],
+        network_mode=settings.name,
+        # An engine pushes without TLS to its own loopback only.
+        port_bindings={"5000/tcp": ("127.0.0.1", None)},
+        restart_policy={"Name": "unless-stopped"},
+    )
+    create(
+        client,
+        settings,
+        image,
+        settings.registry,
+        settings.registry_address,
+        ports=[(5000, "tcp")],
+        host_config=host,
+    )
+
+
+def registry_endpoint(client: docker.DockerClient, settings: Settings) -> str:
+    """Where this machine reaches the registry, as `host:port`."""
+    container = existing(client, settings.registry, settings)
+    if not container:
+        raise VirtualPiError("there is no registry: run `make up`")
+    return f"127.0.0.1:{container.ports['5000/tcp'][0]['HostPort']}"
+
+
+def built(client: docker.DockerClient, settings: Settings, name: str) -> str:
+    """The tag of one of our images, which must have been built."""
+    suite, arch = (settings.suite, settings.arch) if name == "virtual-pi" else ("trixie", images.host_arch())
+    table = images.load_table((images.IMAGES / "images.yml").read_text(), suite, arch)
+    tag = table[name].tag
+    if not client.images.list(tag):
+        raise VirtualPiError(f"image {tag} is missing: run `make images`")
+    return tag
+
+
+def ensure_pi(client: docker.DockerClient, settings: Settings) -> None:
+    """Start the Pi, create it on a first run, and wait until its sshd answers."""
+    container = existing(client, settings.container, settings)
+    if container:
+        container.start()
+    else:
+        create_pi(client, settings)
+        container = client.containers.get(settings.container)
+    wait_for_ssh(container, settings)
+
+
+def create_pi(client: docker.DockerClient, settings: Settings) -> None:
+    """Create the Pi's container and give it our public key."""
+    options, environment = cgroup_options(client)
+    binds = [f"{settings.volume}:/var/lib/docker", f"{settings.state}/resolv.conf:/etc/resolv.conf:ro"]
+    if options["cgroupns"] == "host":
+        binds.append("/sys/fs/cgroup:/sys/fs/cgroup:rw")
+    host = client.api.create_host_config(
+        binds=binds,
+        tmpfs={"/run": "", "/run/lock": ""},
+        mem_limit=settings.memory,
+        network_mode=settings.name,
+        extra_hosts={"registry.test": settings.registry_address},
+        # A board starts again by itself after a power cut.
+        restart_policy={"Name": "unless-stopped"},
+        **options,
+    )
+    # The engine inside has to set up networks below /proc/sys.
+    host["MaskedPaths"], host["ReadonlyPaths"] = [], []
+    create(
+        client,
+        settings,
+        built(client, settings, "virtual-pi"),
+        settings.container,
+        settings.address,
+        hostname="raspberrypi",
+        environment={"container": "docker", **environment},
+        volumes=["/var/lib/docker"],
+        platform=f"linux/{settings.arch}",
+        host_config=host,
+    )
+    container = client.containers.get(settings.container)
+    key = (settings.state / "id_ed25519.pub").read_text().strip()
+    script = 'install -m 0600 -o pi -g pi /dev/stdin /home/pi/.ssh/authorized_keys <<<"$KEY"'
+    container.exec_run(["bash", "-c", script], environment={"KEY": key})
+
+
+def wait_for_ssh(container: Container, settings: Settings) -> None:
+    """Wait for the Pi's own host key and for its sshd, and remember the key."""
+    deadline = time.monotonic() + BOOT_SECONDS
+    while time.monotonic() < deadline:
+        code, key = container.exec_run(["cat", "/etc/ssh/ssh_host_ed25519_key.pub"])
+        if code == 0 and port_answers(settings.address, 22):
+            known = f"{settings.address} {' '.join(key.decode().split()[:2])}\n"
+            (settings.state / "known_hosts").write_text(known)
+            return
+        time.sleep(0.5)
+    raise VirtualPiError(
+        f"{settings.container} did not answer SSH on {settings.address} within {BOOT_SECONDS} s; "
+        f"see `docker logs {settings.container}`"
+    )
+
+
+def port_answers(address: str, port: int) -> bool:
+    """Whether a TCP connection succeeds within a second."""
+    try:
+        with socket.create_connection((address, port), timeout=1):
+            return True
+    except OSError:
+        return False
+
+
+def down(client: docker.DockerClient, settings: Settings) -> None:
+    """Remove Pi, registry, network, volume and state; the image caches stay."""
+    for name in (settings.container, settings.registry):
+        container = existing(client, name, settings)
+        if container:
+            container.remove(force=True, v=True)
+    for resource in (client.volumes.list(filters={"name": f"^{settings.volume}$"})):
+        resource.remove()
+    for network in client.networks.list(names=[f"^{settings.name}$"]):
+        network.remove()
+    for entry in settings.state.glob("*") if settings.state.exists() else ():
+        # The engine's process id and log are removed by whoever stops the engine.
+        if not entry.name.startswith("dockerd"):
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+
+
+def main(arguments: list[str]) -> int:
+    """Entry point; returns the exit status."""
+    settings = Settings.from_environment()
+    verb = arguments[0] if arguments else ""
+    client = docker.from_env()
+    if verb == "up":
+        prepare_state(settings)
+        ensure_network(client, settings)
+        ensure_registry(client, settings, Path(os.environ["PI_CACHE"]).resolve() / "registry")
+        ensure_pi(client, settings)
+        print(f"virtual Pi {settings.container} answers SSH on {settings.address}")
+    elif verb == "restart":
+        container = existing(client, settings.container, settings)
+        if not container:
+            raise VirtualPiError("there is no virtual Pi: run `make up`")
+        container.restart(timeout=60)
+        wait_for_ssh(container, settings)
+    elif verb == "registry":
+        print(registry_endpoint(client, settings))
+    elif verb == "down":
+        down(client, settings)
+    else:
+        raise VirtualPiError("usage: virtual_pi.py up | restart | registry | down")
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except VirtualPiError as error:
+        sys.exit(f"error: {error}")
