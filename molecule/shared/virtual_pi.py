@@ -104,20 +104,13 @@ def upstream_resolvers() -> Path:
     return resolved if resolved.exists() else Path("/etc/resolv.conf")
 
 
-def cgroup_options(client: docker.DockerClient) -> tuple[dict[str, Any], dict[str, str]]:
-    """Container options and environment that let systemd and a nested engine manage cgroups on this host."""
-    if str(client.info().get("CgroupVersion", "1")) == "2":
-        return {"privileged": True, "cgroupns": "private"}, {}
-    options = {
-        # A privileged container would ask for SYS_RESOURCE, which is not to be had inside every sandbox.
-        "cap_add": ["ALL"],
-        "cap_drop": ["SYS_RESOURCE"],
-        "security_opt": ["seccomp=unconfined", "apparmor=unconfined"],
-        "cgroupns": "host",
-    }
-    # systemd 257 starts on a cgroup v1 host only when told so.
-    legacy = "systemd.unified_cgroup_hierarchy=0 SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE=1"
-    return options, {"SYSTEMD_PROC_CMDLINE": legacy}
+def boot_environment(client: docker.DockerClient) -> dict[str, str]:
+    """Environment of the Pi's first process; systemd 257 starts on a cgroup v1 host only when told so."""
+    environment = {"container": "docker"}
+    if str(client.info().get("CgroupVersion", "1")) == "1":
+        legacy = "systemd.unified_cgroup_hierarchy=0 SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE=1"
+        environment["SYSTEMD_PROC_CMDLINE"] = legacy
+    return environment
 
 
 def existing(client: docker.DockerClient, name: str, settings: Settings) -> Container | None:
@@ -161,6 +154,7 @@ def create(
         environment=options.pop("environment", {}),
         volumes=options.pop("volumes", []),
         ports=options.pop("ports", []),
+        user=options.pop("user", None),
         platform=options.pop("platform", None),
         host_config=options.pop("host_config"),
         networking_config=client.api.create_networking_config(
@@ -178,8 +172,6 @@ def ensure_registry(client: docker.DockerClient, settings: Settings, cache: Path
         return
     cache.mkdir(parents=True, exist_ok=True)
     image = built(client, settings, "registry")
-    uid = client.images.get(image).attrs["Config"]["User"].split(":")[0]
-    os.chown(cache, int(uid), -1)
     host = client.api.create_host_config(
         binds=[f"{cache}:/var/lib/registry"],
         network_mode=settings.name,
@@ -194,6 +186,8 @@ def ensure_registry(client: docker.DockerClient, settings: Settings, cache: Path
         settings.registry,
         settings.registry_address,
         ports=[(5000, "tcp")],
+        # The cache belongs to whoever runs make.
+        user=f"{os.getuid()}:{os.getgid()}",
         host_config=host,
     )
 
@@ -229,19 +223,19 @@ def ensure_pi(client: docker.DockerClient, settings: Settings) -> None:
 
 def create_pi(client: docker.DockerClient, settings: Settings) -> None:
     """Create the Pi's container and give it our public key."""
-    options, environment = cgroup_options(client)
-    binds = [f"{settings.volume}:/var/lib/docker", f"{settings.state}/resolv.conf:/etc/resolv.conf:ro"]
-    if options["cgroupns"] == "host":
-        binds.append("/sys/fs/cgroup:/sys/fs/cgroup:rw")
     host = client.api.create_host_config(
-        binds=binds,
+        binds=[f"{settings.volume}:/var/lib/docker", f"{settings.state}/resolv.conf:/etc/resolv.conf:ro"],
         tmpfs={"/run": "", "/run/lock": ""},
         mem_limit=settings.memory,
         network_mode=settings.name,
         extra_hosts={"registry.test": settings.registry_address},
+        # A privileged container would ask for SYS_RESOURCE, which is not to be had inside every sandbox.
+        cap_add=["ALL"],
+        cap_drop=["SYS_RESOURCE"],
+        security_opt=["seccomp=unconfined", "apparmor=unconfined"],
+        cgroupns="private",
         # A board starts again by itself after a power cut.
         restart_policy={"Name": "unless-stopped"},
-        **options,
     )
     # The engine inside has to set up networks below /proc/sys.
     host["MaskedPaths"], host["ReadonlyPaths"] = [], []
@@ -252,7 +246,7 @@ def create_pi(client: docker.DockerClient, settings: Settings) -> None:
         settings.container,
         settings.address,
         hostname="raspberrypi",
-        environment={"container": "docker", **environment},
+        environment=boot_environment(client),
         volumes=["/var/lib/docker"],
         platform=f"linux/{settings.arch}",
         host_config=host,
