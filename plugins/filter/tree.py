@@ -34,11 +34,10 @@ def secret_file(entry: Mapping[str, Any], contents: Mapping[str, str]) -> dict[s
     """One of the catalog's `secret_files` as a file only its service's user can read."""
     return {
         "path": entry["name"],
-        "content": contents[entry["name"]],
+        "secret_content": contents[entry["name"]],
         "mode": "0400",
         "owner": str(entry["uid"]),
         "group": str(entry["gid"]),
-        "secret": True,
     }
 
 

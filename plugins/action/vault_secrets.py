@@ -1,0 +1,158 @@
+"""Action plugin: the machine's secrets, kept in one vault file on the controller.
+
+Options:
+    path (str): the vault file.
+    names (list of str): secrets that must exist; missing ones are made.
+    values (dict, optional): secrets somebody chose; they replace what the file holds. Weak ones are refused.
+    bytes (int, optional): entropy of those that are made, default 24.
+
+Returns `secrets` (dict) and `generated` (names). The result is hidden from every output. In check mode nothing is
+written and the values of this run are made up.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+from ansible.errors import AnsibleActionFail, AnsibleError
+from ansible.parsing.vault import VaultLib, VaultSecretsContext, is_encrypted
+from ansible.plugins.action import ActionBase
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "module_utils"))
+
+import secrets_policy
+
+REMEDY = "give it with --vault-password-file, --ask-vault-pass or ANSIBLE_VAULT_PASSWORD_FILE"
+
+
+class ActionModule(ActionBase):
+    """Runs on the controller, without a connection."""
+
+    TRANSFERS_FILES = False
+    _supports_check_mode = True
+    _VALID_ARGS = frozenset(("path", "names", "values", "bytes"))
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Open the file, make what is missing, write it back if anything is new."""
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        arguments = self._task.args
+        path = Path(str(arguments["path"])).expanduser().resolve()
+        chosen = {str(name): str(value) for name, value in (arguments.get("values") or {}).items()}
+        names = [str(name) for name in arguments["names"]]
+        vault = self._vault(path)
+        _refuse_tracked(path)
+        refuse_weak(chosen, "the inventory (secrets_values)")
+        if not self._task.check_mode:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with locked(path.parent):
+            stored = read(vault, path)
+            refuse_weak(stored, str(path))
+            secrets, generated = complete(stored, names, chosen, int(arguments.get("bytes", 24)))
+            open_to_others = path.exists() and bool(path.stat().st_mode & 0o077)
+            if not self._task.check_mode:
+                if secrets != stored:
+                    write(vault, path, secrets)
+                elif open_to_others:
+                    path.chmod(0o600)
+        changed = secrets != stored or open_to_others
+        return {**result, "changed": changed, "secrets": secrets, "generated": generated, "_ansible_no_log": True}
+
+    @staticmethod
+    def _vault(path: Path) -> VaultLib:
+        """Ansible's vault with the passwords of this run."""
+        context = VaultSecretsContext.current(optional=True)
+        if not context or not context.secrets:
+            raise AnsibleActionFail(f"{path}: no vault password was given; {REMEDY}")
+        return VaultLib(context.secrets)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """One run at a time, so that two first runs cannot both make secrets."""
+    if not folder.exists():
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def read(vault: VaultLib, path: Path) -> dict[str, str]:
+    """All secrets in the file; none when there is no file."""
+    if not path.exists():
+        return {}
+    sealed = path.read_bytes()
+    if not is_encrypted(sealed):
+        raise AnsibleActionFail(
+            f"{path}: is not encrypted; encrypt it with ansible-vault encrypt, or remove it to have new secrets made"
+        )
+    try:
+        plain = vault.decrypt(sealed)
+    except AnsibleError as error:
+        raise AnsibleActionFail(
+            f"{path}: the vault password does not open this file; {REMEDY}. If it is lost, restore both from your backup"
+        ) from error
+    content = yaml.safe_load(plain)
+    if not isinstance(content, dict) or not all(isinstance(part, str) for pair in content.items() for part in pair):
+        raise AnsibleActionFail(f"{path}: must hold one text per name; correct it with ansible-vault edit")
+    return content
+
+
+def write(vault: VaultLib, path: Path, secrets: dict[str, str]) -> None:
+    """Replace the file in one step; plain text never reaches the disk."""
+    sealed = vault.encrypt(yaml.safe_dump(secrets))
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    try:
+        with os.fdopen(handle, "wb") as target:
+            target.write(sealed)
+            target.flush()
+            os.fsync(target.fileno())
+        os.rename(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def complete(
+    stored: dict[str, str], names: list[str], chosen: dict[str, str], size: int
+) -> tuple[dict[str, str], list[str]]:
+    """Stored secrets with the chosen and the missing ones, and the names of those that were made."""
+    secrets = {**stored, **chosen}
+    missing = [name for name in names if name not in secrets]
+    return {**secrets, **{name: secrets_policy.generate(size) for name in missing}}, missing
+
+
+def refuse_weak(secrets: dict[str, str], place: str) -> None:
+    """Refuse values that somebody could guess."""
+    weak = [f"{name} {problem}" for name, value in secrets.items() if (problem := secrets_policy.check(name, value))]
+    if weak:
+        raise AnsibleActionFail(
+            f"{place}: {'; '.join(weak)}. Choose another value, or take the entry out to have a random one made"
+        )
+
+
+def _refuse_tracked(path: Path) -> None:
+    """Refuse a file that git would publish."""
+    try:
+        tracked = subprocess.run(
+            ["git", "ls-files", "--error-unmatch", "--", path.name], cwd=path.parent, capture_output=True, check=False
+        )
+    except OSError:
+        # No git, or no folder yet: then nothing is tracked.
+        return
+    if tracked.returncode == 0:
+        raise AnsibleActionFail(
+            f"{path}: is tracked by git, secrets must not be; take it out with git rm --cached and change the secrets"
+        )

@@ -1,0 +1,51 @@
+"""Send SQL to a PostgreSQL container as its superuser: one psql per call, over the container's own socket."""
+
+from __future__ import annotations
+
+import re
+
+from ansible.module_utils.containers import CommandFailed, run_in_container
+
+_IDENTIFIER = re.compile(r"[a-z_][a-z0-9_]{0,62}")
+_VERIFIER = re.compile(r"SCRAM-SHA-256\$[^'\s]*")
+# psql repeats the whole statement and its call stack behind these words; the lines before say all there is to say.
+_NOISE = re.compile(r"^(QUERY|CONTEXT|STATEMENT): .*", re.MULTILINE | re.DOTALL)
+
+
+class SqlError(Exception):
+    """PostgreSQL refused a statement: its own message, and in `output` what the script had printed before."""
+
+    def __init__(self, message: str, output: str = "") -> None:
+        super().__init__(message)
+        self.output = output
+
+
+def identifier(name: str, what: str) -> str:
+    """Return `name` quoted for SQL. Raises SqlError naming `what` when it is not a plain lower-case name."""
+    if not _IDENTIFIER.fullmatch(name) or name.startswith("pg_"):
+        raise SqlError(f"{what} '{name}' is not usable: write a-z, 0-9 and _, at most 63, not starting with a digit or pg_")
+    return f'"{name}"'
+
+
+def literal(text: str) -> str:
+    """Return `text` as an SQL string literal (standard_conforming_strings, PostgreSQL's default)."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def psql(container: str, sql: str, *, superuser: str = "postgres", database: str = "postgres") -> str:
+    """Run an SQL script (psql's own backslash commands included) and return its unaligned output.
+
+    Stops at the first error. Raises SqlError with PostgreSQL's message, ContainerAway when the container is away.
+    """
+    command = ["psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-U", superuser, "-d", database, "-f", "-"]
+    try:
+        return run_in_container(container, command, stdin=sql).stdout
+    except CommandFailed as failure:
+        raise SqlError(_tidy(str(failure)), failure.stdout) from failure
+
+
+def _tidy(message: str) -> str:
+    """Shorten psql's error output to the message itself, without echoed statements or password verifiers."""
+    kept = _NOISE.sub("", message).strip()
+    kept = re.sub(r"^psql:<stdin>:\d+: ", "", kept, flags=re.MULTILINE)
+    return _VERIFIER.sub("SCRAM-SHA-256$(hidden)", kept)

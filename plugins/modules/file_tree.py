@@ -1,0 +1,296 @@
+"""Ansible module: write a whole tree of files in one call."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: file_tree
+short_description: Write a whole tree of files in one call
+description:
+  - Everything is checked before the first file is touched. Each file is written beside its place with its final owner and mode, then
+    renamed, so a reader sees the old or the new one and never a file with the wrong mode.
+  - Secret content appears in no result, no diff and no log of the target.
+options:
+  root: {description: Absolute folder below which all paths lie; made when missing., type: path, required: true}
+  root_mode: {description: Mode of I(root)., type: str, default: "0755"}
+  files:
+    description: The files.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      path: {description: Path relative to I(root)., type: str, required: true}
+      content: {description: Text of the file., type: str}
+      secret_content: {description: Text of the file that nobody else may see., type: str}
+      mode: {description: Octal mode., type: str, default: "0644"}
+      owner: {description: Name or number of the owner., type: str, default: root}
+      group: {description: Name or number of the group., type: str, default: root}
+  directories:
+    description: Folders below I(root) that need a mode or owner of their own; others are made with 0755, root.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      path: {description: Path relative to I(root)., type: str, required: true}
+      mode: {description: Octal mode., type: str, default: "0755"}
+      owner: {description: Name or number of the owner., type: str, default: root}
+      group: {description: Name or number of the group., type: str, default: root}
+  purge:
+    description: Folders below I(root) (C(.) for all of it) in which files that are not listed are removed.
+    type: list
+    elements: str
+    default: []
+attributes:
+  check_mode: {support: full}
+  diff_mode: {support: full}
+author: [pi-commerce]
+"""
+
+EXAMPLES = r"""
+- name: Write the configuration and a password
+  file_tree:
+    root: /etc/shop
+    files:
+      - {path: shop.conf, content: "port = 1\n"}
+      - {path: secrets/password, secret_content: "{{ password }}", mode: "0400", owner: "999"}
+"""
+
+RETURN = r"""
+written: {description: Files and folders that were made or got new content., type: list, elements: str, returned: always}
+adjusted: {description: Files and folders whose mode or owner was set right., type: list, elements: str, returned: always}
+removed: {description: Files that were taken away., type: list, elements: str, returned: always}
+"""
+
+import grp
+import os
+import pwd
+import re
+import stat
+import tempfile
+from typing import NamedTuple
+
+from ansible.module_utils.basic import AnsibleModule
+
+HIDDEN = "(secret content)\n"
+
+
+class Refused(Exception):
+    """The request cannot be carried out; nothing was changed."""
+
+
+class Entry(NamedTuple):
+    """A file (`content` is bytes) or folder (`content` is None) as it shall be."""
+
+    path: str
+    mode: int
+    uid: int
+    gid: int
+    content: bytes | None = None
+    secret: bool = False
+
+
+def number(name: str, lookup, kind: str, path: str) -> int:  # type: ignore[no-untyped-def]
+    """Numeric id of a user or group given by name or number."""
+    if name.isdigit():
+        return int(name)
+    try:
+        return lookup(name)[2]  # type: ignore[no-any-return]
+    except KeyError:
+        raise Refused(f"{path}: there is no {kind} {name!r} on this machine; create it first or give its number") from None
+
+
+def inside(root: str, path: str) -> str:
+    """Absolute path of a relative one; refuses what leaves the root, by name or through a link."""
+    joined = os.path.normpath(os.path.join(root, path))
+    if os.path.isabs(path) or not (joined == root or joined.startswith(root.rstrip("/") + "/")):
+        raise Refused(f"{path!r}: must be relative to {root} and stay below it")
+    parent = os.path.dirname(joined) if joined != root else joined
+    if not os.path.realpath(parent).startswith(os.path.realpath(root)):
+        raise Refused(f"{path!r}: a link on the way leads out of {root}; remove the link")
+    return joined
+
+
+def octal(mode: str, path: str) -> int:
+    """Mode as a number."""
+    if not re.fullmatch(r"0?[0-7]{3,4}", mode):
+        raise Refused(f"{path}: mode {mode!r} is not octal, write for example '0644'")
+    return int(mode, 8)
+
+
+def read_request(params: dict) -> tuple[list[Entry], list[Entry]]:
+    """Folders (parents first) and files of the request, checked."""
+    root = params["root"]
+    if not os.path.isabs(root):
+        raise Refused(f"root {root!r}: must be absolute")
+    folders = {root: Entry(root, octal(params["root_mode"], root), 0, 0)}
+    files: dict[str, Entry] = {}
+
+    def entry(item: dict, content: bytes | None, secret: bool) -> Entry:
+        path = inside(root, item["path"])
+        uid = number(item["owner"], pwd.getpwnam, "user", item["path"])
+        gid = number(item["group"], grp.getgrnam, "group", item["path"])
+        return Entry(path, octal(item["mode"], item["path"]), uid, gid, content, secret)
+
+    for item in params["directories"]:
+        made = entry(item, None, False)
+        folders[made.path] = made
+    for item in params["files"]:
+        secret = item["secret_content"] is not None
+        made = entry(item, (item["secret_content"] if secret else item["content"]).encode(), secret)
+        if made.path in files:
+            raise Refused(f"{item['path']}: is listed twice")
+        if os.path.islink(made.path) or (os.path.exists(made.path) and not os.path.isfile(made.path)):
+            raise Refused(f"{made.path}: is there and is not a plain file; remove it first")
+        files[made.path] = made
+    for path in list(folders) + list(files):
+        parent = os.path.dirname(path)
+        while parent != root and parent.startswith(root.rstrip("/") + "/"):
+            folders.setdefault(parent, Entry(parent, 0o755, 0, 0))
+            parent = os.path.dirname(parent)
+    for path in folders:
+        if path in files or (os.path.lexists(path) and not os.path.isdir(path)):
+            raise Refused(f"{path}: has to be a folder and is a file")
+    return [folders[path] for path in sorted(folders)], list(files.values())
+
+
+def differs(entry: Entry) -> bool:
+    """Whether mode or owner of an existing file or folder are not as they shall be."""
+    found = os.stat(entry.path)
+    return (stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid) != (entry.mode, entry.uid, entry.gid)
+
+
+def current(entry: Entry) -> bytes | None:
+    """Content of the file now, None when there is none."""
+    try:
+        with open(entry.path, "rb") as source:
+            return source.read()
+    except FileNotFoundError:
+        return None
+
+
+def write(entry: Entry) -> None:
+    """Put the file in its place in one step."""
+    handle, temporary = tempfile.mkstemp(dir=os.path.dirname(entry.path), prefix=".file_tree-")
+    try:
+        with os.fdopen(handle, "wb") as target:
+            target.write(entry.content or b"")
+            target.flush()
+            os.fchown(target.fileno(), entry.uid, entry.gid)
+            os.fchmod(target.fileno(), entry.mode)
+            os.fsync(target.fileno())
+        os.rename(temporary, entry.path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def undeclared(root: str, purge: list, files: list[Entry]) -> list[str]:
+    """Files in the purged folders that the request does not list."""
+    declared = {entry.path for entry in files}
+    found: set[str] = set()
+    for folder in purge:
+        for base, _, names in os.walk(inside(root, folder)):
+            found.update(os.path.join(base, name) for name in names)
+    return sorted(found - declared)
+
+
+def shown(content: bytes | None, secret: bool) -> str:
+    """Content for a diff."""
+    if content is None:
+        return ""
+    return HIDDEN if secret else content.decode(errors="replace")
+
+
+def apply(module: AnsibleModule) -> dict:
+    """Carry out the request; returns the module's result."""
+    folders, files = read_request(module.params)
+    written, adjusted, diffs = [], [], []
+    for folder in folders:
+        if not os.path.isdir(folder.path):
+            written.append(folder.path)
+            if not module.check_mode:
+                os.makedirs(folder.path)
+                os.chmod(folder.path, folder.mode)
+                os.chown(folder.path, folder.uid, folder.gid)
+        elif declared_folder(module, folder) and differs(folder):
+            adjusted.append(folder.path)
+            if not module.check_mode:
+                os.chown(folder.path, folder.uid, folder.gid)
+                os.chmod(folder.path, folder.mode)
+    for entry in files:
+        before = current(entry)
+        if before != entry.content:
+            written.append(entry.path)
+            diffs.append(
+                {
+                    "before_header": entry.path,
+                    "after_header": entry.path,
+                    "before": shown(before, entry.secret),
+                    "after": shown(entry.content, entry.secret),
+                }
+            )
+            if not module.check_mode:
+                write(entry)
+        elif differs(entry):
+            adjusted.append(entry.path)
+            if not module.check_mode:
+                os.chown(entry.path, entry.uid, entry.gid)
+                os.chmod(entry.path, entry.mode)
+    removed = undeclared(module.params["root"], module.params["purge"], files)
+    for path in removed:
+        diffs.append({"before_header": path, "after_header": "/dev/null", "before": "(removed)\n", "after": ""})
+        if not module.check_mode:
+            os.unlink(path)
+    return {
+        "changed": bool(written or adjusted or removed),
+        "written": written,
+        "adjusted": adjusted,
+        "removed": removed,
+        "diff": diffs,
+    }
+
+
+def declared_folder(module: AnsibleModule, folder: Entry) -> bool:
+    """Whether the request says how this folder shall be; folders that were there already belong to others."""
+    root = module.params["root"]
+    named = {os.path.normpath(os.path.join(root, item["path"])) for item in module.params["directories"]}
+    return folder.path in named or (folder.path == root and module.params["root_mode"] != "0755")
+
+
+def main() -> None:
+    """Entry point of the module."""
+    owner = {"owner": {"type": "str", "default": "root"}, "group": {"type": "str", "default": "root"}}
+    file_options = {
+        "path": {"type": "str", "required": True},
+        "content": {"type": "str"},
+        "secret_content": {"type": "str", "no_log": True},
+        "mode": {"type": "str", "default": "0644"},
+        **owner,
+    }
+    folder_options = {"path": {"type": "str", "required": True}, "mode": {"type": "str", "default": "0755"}, **owner}
+    module = AnsibleModule(
+        argument_spec={
+            "root": {"type": "path", "required": True},
+            "root_mode": {"type": "str", "default": "0755"},
+            "files": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": file_options,
+                "mutually_exclusive": [("content", "secret_content")],
+                "required_one_of": [("content", "secret_content")],
+            },
+            "directories": {"type": "list", "elements": "dict", "default": [], "options": folder_options},
+            "purge": {"type": "list", "elements": "str", "default": []},
+        },
+        supports_check_mode=True,
+        # Arguments are not logged on the target: there, only exact values would be masked, not quoted ones.
+        no_log=True,
+    )
+    try:
+        module.exit_json(**apply(module))
+    except (Refused, OSError) as problem:
+        module.fail_json(msg=str(problem))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""One Redis and one rate limiter for all tests; each test counts under a tenant of its own."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import sys
+from collections.abc import Iterator
+
+import docker
+import pytest
+from docker import DockerClient
+from rate_limiter_server import POLICIES, SOURCE, Client, RateLimiter, build_image
+from redis_server import LABELS, RedisServer
+
+# The service's pure modules, for tests that need no container.
+sys.path.insert(0, str(SOURCE))
+
+
+@pytest.fixture(scope="session")
+def engine() -> Iterator[DockerClient]:
+    client = docker.from_env()
+    yield client
+    client.close()
+
+
+@pytest.fixture(scope="session")
+def redis(engine: DockerClient, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    name = f"pi-commerce-test-{secrets.token_hex(4)}"
+    network = engine.networks.create(name, internal=True, labels=LABELS)
+    try:
+        server = RedisServer(engine, name, tmp_path_factory.mktemp("redis"))
+        try:
+            yield server
+        finally:
+            server.remove()
+    finally:
+        network.remove()
+
+
+@pytest.fixture(scope="session")
+def limiter(
+    engine: DockerClient, redis: RedisServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RateLimiter]:
+    build_image(engine)
+    server = RateLimiter(
+        engine,
+        redis,
+        tmp_path_factory.mktemp("rate_limiter"),
+        policies=json.dumps({"policies": POLICIES}),
+        password=redis.limiter_password,
+    )
+    try:
+        server.wait()
+        yield server
+    finally:
+        server.remove()
+
+
+@pytest.fixture
+def client(limiter: RateLimiter) -> Iterator[Client]:
+    with limiter.client() as connection:
+        yield connection
+
+
+@pytest.fixture
+def tenant() -> str:
+    """A key that no other test uses."""
+    return secrets.token_hex(8)

@@ -1,0 +1,148 @@
+"""The real image of the rate limiter in a container, hardened as on the Pi, and a client for it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+from typing import NamedTuple
+
+from docker import DockerClient
+from redis_server import RedisServer, address_of, image_of, start_container, wait_until
+
+SOURCE = Path(__file__).parents[2] / "files/services/rate_limiter"
+IMAGE = "pi-commerce/rate_limiter:test"
+CHECK = "/api/rate-limit/check"
+PORT = 3001
+# What the owner asked for, and two that suit tests.
+POLICIES = {
+    "instagram": {"limit": 180, "window_seconds": 3600},
+    "facebook": {"limit": 180, "window_seconds": 3600},
+    "shopify": {"limit": 2, "window_seconds": 1},
+    "gemini": {"limit": 60, "window_seconds": 60},
+    "telegram": {"limit": 30, "window_seconds": 1},
+    "five_a_second": {"limit": 5, "window_seconds": 1},
+    "five_an_hour": {"limit": 5, "window_seconds": 3600},
+}
+
+
+def build_image(engine: DockerClient) -> None:
+    """Build the image from its own Dockerfile on the local Python base."""
+    engine.images.build(
+        path=str(SOURCE), tag=IMAGE, buildargs={"BASE": image_of(engine, "python")}, rm=True, forcerm=True
+    )
+
+
+class Answer(NamedTuple):
+    """Status, headers (names in lower case) and body; ``json`` is the body read as an object."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> dict[str, object]:
+        document = json.loads(self.body)
+        assert isinstance(document, dict)
+        return document
+
+
+class Client:
+    """One kept-alive connection to a rate limiter."""
+
+    def __init__(self, address: tuple[str, int]) -> None:
+        self.connection = HTTPConnection(*address, timeout=10)
+
+    def request(self, method: str, path: str, body: bytes | None = None) -> Answer:
+        """Send one request; its answer, whatever its status."""
+        self.connection.request(method, path, body)
+        response = self.connection.getresponse()
+        headers = {name.lower(): value for name, value in response.getheaders()}
+        return Answer(response.status, headers, response.read())
+
+    def ask(self, api: str, key: str = "", cost: int = 1) -> Answer:
+        """One check by POST."""
+        return self.request("POST", CHECK, json.dumps({"api": api, "key": key, "cost": cost}).encode())
+
+    def check(self, api: str, key: str = "", cost: int = 1) -> dict[str, object]:
+        """One check by POST that must be answered with 200."""
+        answer = self.ask(api, key, cost)
+        assert answer.status == 200, answer
+        return answer.json
+
+    def metrics(self) -> dict[str, float]:
+        """Every series of /metrics, by name and labels."""
+        text = self.request("GET", "/metrics").body.decode()
+        lines = re.findall(r"^([^#\s]\S*) (\S+)$", text, re.MULTILINE)
+        return {series: float(value) for series, value in lines}
+
+
+class RateLimiter:
+    """One container of the service."""
+
+    def __init__(
+        self,
+        engine: DockerClient,
+        redis: RedisServer,
+        directory: Path,
+        *,
+        policies: str,
+        password: str,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        """Start it with the text of its policies file and its password for Redis; it is not awaited."""
+        files = {
+            "/etc/rate_limiter/policies.json": policies,
+            "/run/secrets/redis_rate_limiter_password": password,
+        }
+        volumes = {}
+        for number, (target, text) in enumerate(files.items()):
+            source = directory / str(number)
+            source.write_text(text)
+            source.chmod(0o644)
+            volumes[str(source)] = {"bind": target, "mode": "ro"}
+        self.container = start_container(
+            engine,
+            IMAGE,
+            None,
+            network=redis.container.attrs["HostConfig"]["NetworkMode"],
+            environment={"REDIS_HOST": redis.name, **(environment or {})},
+            volumes=volumes,
+            tmpfs={"/tmp": "size=8m,mode=1777"},  # noqa: S108  # the tmpfs that Compose gives it
+            mem_limit="128m",
+            pids_limit=50,
+        )
+
+    def wait(self) -> None:
+        """Return once it listens; Redis may still be away."""
+        wait_until(lambda: address_of(self.container, PORT) is not None, 15, f"it listens; log: {self.log()}")
+
+    @contextlib.contextmanager
+    def client(self) -> Iterator[Client]:
+        """A connection to where it is now."""
+        address = address_of(self.container, PORT)
+        assert address, self.log()
+        client = Client(address)
+        try:
+            yield client
+        finally:
+            client.connection.close()
+
+    def healthy(self) -> bool:
+        """Whether /health answers 200."""
+        try:
+            with self.client() as client:
+                return client.request("GET", "/health").status == 200
+        except (OSError, HTTPException):
+            return False
+
+    def log(self) -> str:
+        """Everything it has written so far."""
+        return str(self.container.logs().decode())
+
+    def remove(self) -> None:
+        """Remove the container."""
+        self.container.remove(force=True, v=True)

@@ -1,0 +1,133 @@
+"""The virtual Pi under test: made from nothing for the test run, so that a demo machine is never touched."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import ssl
+import subprocess
+import urllib.error
+import urllib.request
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+STATE = ROOT / ".virtual-pi-test"
+NETWORK = os.environ.get("PI_TEST_NETWORK", "10.214.0")
+ADDRESS = f"{NETWORK}.10"
+ENVIRONMENT = {
+    **os.environ,
+    "PI_STATE": str(STATE),
+    "PI_NAME": "pi-commerce-test",
+    "PI_NETWORK": NETWORK,
+    "PI_ADDRESS": ADDRESS,
+    "ANSIBLE_VAULT_PASSWORD_FILE": str(STATE / "vault-password"),
+    "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+    "ANSIBLE_NOCOLOR": "1",
+    "PATH": f"{ROOT / '.venv/bin'}:{os.environ['PATH']}",
+}
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A command that ended: exit status and everything it printed."""
+
+    status: int
+    output: str
+
+
+def run(*command: str, timeout: float = 1800, stdin: str = "", **environment: str) -> Finished:
+    """Run a command in the repository with the test machine's settings."""
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env={**ENVIRONMENT, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        input=stdin,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+    return Finished(done.returncode, done.stdout)
+
+
+def make(target: str) -> Finished:
+    """Run a make target; it must succeed."""
+    finished = run("make", target)
+    assert finished.status == 0, finished.output[-6000:]
+    return finished
+
+
+def playbook(name: str, *arguments: str, **environment: str) -> Finished:
+    """Run a playbook on the test machine."""
+    return run("ansible-playbook", "-i", "inventory/virtual", name, *arguments, **environment)
+
+
+def recap(output: str) -> dict[str, int]:
+    """The counters of the last `PLAY RECAP` line."""
+    line = [line for line in output.splitlines() if re.match(r"^shop-pi\s+:", line)][-1]
+    return {key: int(value) for key, value in re.findall(r"(\w+)=(\d+)", line)}
+
+
+def secrets() -> dict[str, str]:
+    """All secrets of the machine, as the owner reads them."""
+    shown = run("ansible-vault", "view", str(STATE / "secrets.vault.yml"))
+    assert shown.status == 0, shown.output
+    lines = (line.split(": ", 1) for line in shown.output.splitlines() if ": " in line)
+    return {key: value.strip("'\"") for key, value in lines}
+
+
+def pi(command: str, check: bool = True) -> str:
+    """Output of a shell command on the Pi, as root, through SSH."""
+    options = ["-i", str(STATE / "id_ed25519"), "-o", "IdentitiesOnly=yes"]
+    options += ["-o", f"UserKnownHostsFile={STATE / 'known_hosts'}"]
+    done = run("ssh", *options, f"pi@{ADDRESS}", "sudo bash -s", stdin=command, timeout=300)
+    assert not check or done.status == 0, f"{command}: {done.output}"
+    return done.output
+
+
+def psql(database: str, sql: str) -> str:
+    """One query's unaligned answer."""
+    shell = f"docker exec -i pi-commerce-postgres-1 psql -U postgres -XAt -d {database} <<'SQL'\n{sql}\nSQL"
+    return pi(shell).strip()
+
+
+@dataclass
+class Answer:
+    """An HTTP answer."""
+
+    status: int
+    body: str
+    headers: dict[str, str] = field(default_factory=dict)
+
+    def json(self) -> Any:
+        """The body as JSON."""
+        return json.loads(self.body)
+
+
+def request(path: str, body: Any = None, headers: dict[str, str] | None = None, method: str | None = None) -> Answer:
+    """Call the entrance from outside. The certificate is the self-signed first one, read from the Pi and trusted."""
+    context = ssl.create_default_context(cadata=certificate())
+    data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
+    sent = urllib.request.Request(
+        f"https://{ADDRESS}{path}",
+        data=data,
+        method=method,
+        headers={"Content-Type": "application/json", **(headers or {})},
+    )
+    try:
+        with urllib.request.urlopen(sent, context=context, timeout=60) as answer:
+            return Answer(answer.status, answer.read().decode(), dict(answer.headers))
+    except urllib.error.HTTPError as refused:
+        return Answer(refused.code, refused.read().decode(), dict(refused.headers))
+
+
+def certificate() -> str:
+    """The proxy's certificate, fetched over SSH and not from the connection it is to prove."""
+    cached = STATE / "proxy-cert.pem"
+    if not cached.exists():
+        cached.write_text(pi("cat /etc/pi-commerce/proxy/tls/cert.pem"))
+    return cached.read_text()

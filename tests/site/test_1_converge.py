@@ -1,0 +1,52 @@
+"""The first run brings everything up, the second changes nothing, and neither tells a secret."""
+
+from __future__ import annotations
+
+import machine
+import pytest
+
+
+@pytest.fixture(scope="module")
+def second_run(first_run: machine.Finished) -> machine.Finished:
+    """The same line again."""
+    return machine.playbook("site.yml", "--diff")
+
+
+def test_first_run_brings_everything_up(first_run: machine.Finished) -> None:
+    assert machine.recap(first_run.output)["failed"] == 0
+    for service in ("postgres", "redis", "rate_limiter", "n8n", "proxy"):
+        assert any(
+            line.split()[:2] == [service, "ok"] for line in first_run.output.splitlines() if line.strip()
+        ), f"{service} is not reported ok:\n{first_run.output[-3000:]}"
+
+
+def test_first_run_ends_by_telling_where_things_are(first_run: machine.Finished) -> None:
+    assert f"https://{machine.ADDRESS}/" in first_run.output
+    assert "secrets.vault.yml" in first_run.output
+
+
+def test_second_run_changes_nothing(second_run: machine.Finished) -> None:
+    assert second_run.status == 0, second_run.output[-4000:]
+    counters = machine.recap(second_run.output)
+    assert counters["changed"] == 0, second_run.output
+    assert counters["ok"] > 20
+
+
+def test_no_secret_in_what_the_runs_print(first_run: machine.Finished, second_run: machine.Finished) -> None:
+    known = machine.secrets()
+    assert len(known) >= 8
+    for name, value in known.items():
+        assert len(value) >= 22, f"{name} is shorter than 128 bits need"
+        assert value not in first_run.output, name
+        assert value not in second_run.output, name
+
+
+def test_a_second_make_up_builds_nothing() -> None:
+    output = machine.make("images").output
+    assert "building" not in output, output
+
+
+def test_check_mode_sees_no_change() -> None:
+    checked = machine.playbook("site.yml", "--check", "--diff")
+    assert checked.status == 0, checked.output[-4000:]
+    assert machine.recap(checked.output)["changed"] == 0, checked.output

@@ -1,0 +1,151 @@
+"""What a container may do, what it can reach, and where the secrets are."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import machine
+import pytest
+
+SERVICES = ("postgres", "redis", "rate_limiter", "n8n", "proxy")
+# Who may open a connection to whom; everybody else must fail to.
+ALLOWED = {
+    ("n8n", "postgres:5432"),
+    ("n8n", "rate_limiter:3001"),
+    ("rate_limiter", "redis:6379"),
+    ("proxy", "n8n:5678"),
+    ("proxy", "rate_limiter:3001"),
+}
+TARGETS = ("postgres:5432", "redis:6379", "rate_limiter:3001", "n8n:5678")
+
+
+@pytest.fixture(scope="module")
+def inspected() -> dict[str, dict[str, Any]]:
+    """`docker inspect` of every container by service."""
+    documents = json.loads(machine.pi("docker inspect $(docker ps -q)"))
+    return {document["Config"]["Labels"]["com.docker.compose.service"]: document for document in documents}
+
+
+def test_exactly_the_catalog_runs(inspected: dict[str, dict[str, Any]]) -> None:
+    assert set(inspected) == set(SERVICES)
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_container_is_confined(inspected: dict[str, dict[str, Any]], service: str) -> None:
+    host, config = inspected[service]["HostConfig"], inspected[service]["Config"]
+    assert host["ReadonlyRootfs"]
+    assert host["CapDrop"] == ["ALL"]
+    assert not host["CapAdd"]
+    assert "no-new-privileges:true" in host["SecurityOpt"]
+    assert not host["Privileged"]
+    assert host["Memory"] > 0
+    assert host["PidsLimit"] > 0
+    assert host["NanoCpus"] > 0
+    assert config["User"].split(":")[0] not in ("", "0", "root")
+    assert config["Healthcheck"]["Test"]
+    assert not any("docker.sock" in bind for bind in host["Binds"] or [])
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_process_has_no_privileges(inspected: dict[str, dict[str, Any]], service: str) -> None:
+    status = machine.pi(f"cat /proc/{inspected[service]['State']['Pid']}/status")
+    fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
+    assert int(fields["CapEff"], 16) == 0
+    assert fields["NoNewPrivs"] == "1"
+    assert "0" not in fields["Uid"].split()
+
+
+def test_memory_limit_is_enforced_by_the_kernel() -> None:
+    image = machine.pi("docker inspect --format '{{.Config.Image}}' pi-commerce-rate_limiter-1").strip()
+    run = f"docker run --rm --network none --memory {{limit}} --memory-swap {{limit}} {image} python -c 'bytearray(96 * 1024**2)'"
+    assert machine.pi(run.format(limit="256m") + "; echo status $?").strip().endswith("status 0")
+    assert machine.pi(run.format(limit="48m") + "; echo status $?").strip().endswith("status 137")
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_container_reaches_only_whom_it_may(inspected: dict[str, dict[str, Any]], service: str) -> None:
+    """Tried from inside each container's own network namespace, by address, so that names do not help or hide."""
+    pid = inspected[service]["State"]["Pid"]
+    for target in TARGETS:
+        name, port = target.split(":")
+        if name == service:
+            continue
+        addresses = [net["IPAddress"] for net in inspected[name]["NetworkSettings"]["Networks"].values()]
+        reached = [
+            address
+            for address in addresses
+            if machine.pi(
+                f"nsenter --target {pid} --net timeout 2 bash -c '</dev/tcp/{address}/{port}' 2>/dev/null && echo open",
+                check=False,
+            ).strip()
+            == "open"
+        ]
+        assert bool(reached) == ((service, target) in ALLOWED), f"{service} -> {target}: {reached}"
+
+
+@pytest.mark.parametrize("service", ["postgres", "redis", "rate_limiter"])
+def test_inner_services_have_no_way_out(inspected: dict[str, dict[str, Any]], service: str) -> None:
+    routes = machine.pi(f"nsenter --target {inspected[service]['State']['Pid']} --net ip route")
+    assert "default" not in routes
+
+
+def test_secrets_are_in_root_only_files_and_nowhere_else(inspected: dict[str, dict[str, Any]]) -> None:
+    assert machine.pi("stat --format '%a %U' /etc/pi-commerce/secrets").strip() == "700 root"
+    modes = machine.pi("stat --format '%a' /etc/pi-commerce/secrets/*").split()
+    assert set(modes) == {"400"}
+    everywhere = {
+        "docker inspect": json.dumps(inspected),
+        "process list": machine.pi("ps axww -o args"),
+        "process environments": machine.pi("cat /proc/[0-9]*/environ | tr '\\0' '\\n'", check=False),
+        "journal": machine.pi("journalctl --no-pager --output cat"),
+        "container logs": machine.pi("for c in $(docker ps -q); do docker logs $c 2>&1; done"),
+        "compose files": machine.pi("cat /etc/pi-commerce/compose/*"),
+    }
+    for name, value in machine.secrets().items():
+        for place, text in everywhere.items():
+            assert value not in text, f"{name} stands in: {place}"
+
+
+def test_secret_search_finds_a_planted_one() -> None:
+    """The search above can fail: a canary in the environment of a process is found."""
+    planted = "canary-7f3a9c2e5d"
+    seen = machine.pi(f"CANARY={planted} sleep 30 & cat /proc/$!/environ | tr '\\0' '\\n'; kill $!")
+    assert planted in seen
+
+
+def test_n8n_has_its_owner_and_no_open_door() -> None:
+    known = machine.secrets()
+    login = {"emailOrLdapLoginId": "owner@example.com", "password": known["n8n_owner_password"]}
+    browser = {"browser-id": "test"}
+    assert machine.request("/rest/login", {**login, "password": "Wrong-password-1"}, browser).status == 401
+    assert machine.request("/rest/login", login, browser).status == 200
+    setup = {"email": "thief@example.com", "firstName": "T", "lastName": "H", "password": "Thief-password-1"}
+    assert machine.request("/rest/owner/setup", setup, browser).status >= 400
+    assert machine.request("/rest/workflows", headers=browser).status == 401
+
+
+def test_redis_denies_what_the_limiter_does_not_need() -> None:
+    for command, verdict in (("GET rl:x", "NOPERM"), ("FLUSHALL", "NOPERM"), ("KEYS *", "NOPERM"), ("PING", "PONG")):
+        answer = machine.pi(
+            'REDISCLI_AUTH="$(cat /etc/pi-commerce/secrets/redis_rate_limiter_password)" '
+            f"docker exec -e REDISCLI_AUTH pi-commerce-redis-1 valkey-cli --user rate_limiter {command}",
+            check=False,
+        )
+        assert verdict in answer, f"{command}: {answer}"
+
+
+def test_redis_asks_strangers_for_a_password() -> None:
+    assert "NOAUTH" in machine.pi("docker exec pi-commerce-redis-1 valkey-cli PING", check=False)
+    health = "docker exec pi-commerce-redis-1 valkey-cli --user health --pass '' --no-auth-warning"
+    assert "PONG" in machine.pi(f"{health} PING")
+    assert "NOPERM" in machine.pi(f"{health} INFO", check=False)
+
+
+def test_redis_says_so_when_full() -> None:
+    admin = machine.secrets()["redis_admin_password"]
+    cli = f"REDISCLI_AUTH={admin} docker exec -e REDISCLI_AUTH pi-commerce-redis-1 valkey-cli --no-auth-warning"
+    assert machine.pi(f"{cli} CONFIG GET maxmemory-policy").split()[-1] == "noeviction"
+    maximum = int(machine.pi(f"{cli} CONFIG GET maxmemory").split()[-1])
+    limit = int(machine.pi("docker inspect --format '{{.HostConfig.Memory}}' pi-commerce-redis-1"))
+    assert 0 < maximum < limit

@@ -1,0 +1,102 @@
+"""A nightly backup, a service switched off and on, a restart of the machine: nothing is lost."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import machine
+import pytest
+
+ORDER = {
+    "order_id": "LIFECYCLE-1",
+    "source": "facebook",
+    "total_cents": 100,
+    "currency": "EUR",
+    "items": [{"sku": "PEN", "quantity": 1, "price_cents": 100}],
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _order() -> None:
+    """An order that has to survive everything below."""
+    assert machine.request("/webhook/order-intake", ORDER).status in (200, 201)
+
+
+def kept() -> bool:
+    """Whether the order is still there, exactly once."""
+    return machine.psql("shop", "SELECT count(*) FROM orders WHERE order_id = 'LIFECYCLE-1'") == "1"
+
+
+def test_backup_holds_the_order() -> None:
+    machine.pi("pi-commerce-backup")
+    folder = machine.pi("ls -d /var/backups/pi-commerce/20* | tail -n 1").strip()
+    assert machine.pi(f"stat --format %a {folder}").strip() == "700"
+    machine.pi(f"cd {folder} && sha256sum --check --quiet SHA256SUMS")
+    restored = machine.pi(
+        f"docker exec -i pi-commerce-postgres-1 pg_restore --data-only --table orders --file - < {folder}/postgres-shop.dump"
+    )
+    assert "LIFECYCLE-1" in restored
+
+
+def test_backup_that_fails_leaves_no_half_folder() -> None:
+    before = machine.pi("ls -A /var/backups/pi-commerce")
+    failed = machine.pi("docker pause pi-commerce-postgres-1 >/dev/null; timeout 5 pi-commerce-backup; echo status $?", check=False)
+    machine.pi("docker unpause pi-commerce-postgres-1")
+    assert not failed.strip().endswith("status 0")
+    deadline = time.monotonic() + 30
+    while machine.pi("ls -A /var/backups/pi-commerce") != before and time.monotonic() < deadline:
+        time.sleep(1)
+    assert machine.pi("ls -A /var/backups/pi-commerce") == before
+
+
+def test_backup_runs_every_night() -> None:
+    assert "30 2 * * * root pi-commerce-backup" in machine.pi("cat /etc/cron.d/pi-commerce-backup")
+    assert machine.pi("systemctl is-active cron").strip() == "active"
+
+
+def test_service_switched_off_is_gone_and_its_data_stays() -> None:
+    without = machine.playbook("site.yml", "-e", json.dumps({"services_enabled": ["postgres", "redis", "rate_limiter", "proxy"]}))
+    assert without.status == 0, without.output[-4000:]
+    assert "n8n" not in machine.pi("docker ps --all --format '{{.Names}}'")
+    assert "pi-commerce_n8n_data" in machine.pi("docker volume ls --quiet")
+    assert machine.request("/healthz").status == 404
+    again = machine.playbook("site.yml")
+    assert again.status == 0, again.output[-4000:]
+    assert machine.request("/webhook/health-echo?token=back").status == 200
+    assert kept()
+
+
+def test_changed_secret_reaches_its_services() -> None:
+    """A password changed in the vault is in force after the next run, in the database and in its client."""
+    vault = machine.STATE / "secrets.vault.yml"
+    known = machine.secrets()
+    old, new = known["n8n_db_password"], known["n8n_db_password"][::-1]
+    plain = machine.run("ansible-vault", "view", str(vault)).output.replace(old, new)
+    sealed = machine.run("ansible-vault", "encrypt", "--output", str(vault), "-", stdin=plain)
+    assert sealed.status == 0, sealed.output
+    rotated = machine.playbook("site.yml")
+    assert rotated.status == 0, rotated.output[-4000:]
+    assert machine.request("/webhook/health-echo?token=rotated").status == 200
+    assert machine.recap(machine.playbook("site.yml").output)["changed"] == 0
+
+
+def test_everything_is_back_after_a_restart() -> None:
+    machine.make("restart")
+    deadline = time.monotonic() + 240
+    answer = None
+    while time.monotonic() < deadline:
+        try:
+            answer = machine.request("/webhook/health-echo?token=restart")
+        except OSError:
+            answer = None
+        if answer and answer.status == 200:
+            break
+        time.sleep(2)
+    assert answer is not None
+    assert answer.status == 200
+    assert kept()
+    assert machine.request("/webhook/order-intake", ORDER).json()["status"] == "duplicate"
+    after = machine.playbook("site.yml")
+    assert after.status == 0, after.output[-4000:]
+    assert machine.recap(after.output)["changed"] == 0
