@@ -109,9 +109,7 @@ def load_table(text: str, suite: str, arch: str) -> dict[str, Image]:
 def chosen(table: Mapping[str, Image], names: Sequence[str]) -> list[Image]:
     """The named images in the table's order; no names means all."""
     if unknown := set(names) - set(table):
-        raise ImageError(
-            f"no image {', '.join(sorted(unknown))} in images.yml; there are: {', '.join(table)}"
-        )
+        raise ImageError(f"no image {', '.join(sorted(unknown))} in images.yml; there are: {', '.join(table)}")
     return [image for name, image in table.items() if name in names or not names]
 
 
@@ -187,14 +185,10 @@ def apt_sources(path: str, text: str) -> Iterator[tuple[str, str]]:
 
 def find_mirrors(files: Mapping[str, str], codename: str) -> Mirrors:
     """The first http(s) mirrors of the host's own suite and of its security updates."""
-    entries = [
-        (uri.rstrip("/"), suite) for path, text in files.items() for uri, suite in apt_sources(path, text)
-    ]
+    entries = [(uri.rstrip("/"), suite) for path, text in files.items() for uri, suite in apt_sources(path, text)]
     entries = [(uri, suite) for uri, suite in entries if uri.startswith(("http://", "https://"))]
     main = next((uri for uri, suite in entries if suite == codename), None)
-    security = next(
-        (uri for uri, suite in entries if suite in (f"{codename}-security", f"{codename}/updates")), None
-    )
+    security = next((uri for uri, suite in entries if suite in (f"{codename}-security", f"{codename}/updates")), None)
     return Mirrors(main, security if main else None)
 
 
@@ -262,9 +256,7 @@ def bootstrap_debian(client: docker.DockerClient, image: Image) -> str:
         root = Path(scratch, "root")
         options = ["--variant=minbase", "--include=ca-certificates", f"--arch={image.arch}"]
         command = ["debootstrap", *options, image.suite, str(root), *([mirror] if mirror else [])]
-        result = subprocess.run(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
-        )
+        result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
         if result.returncode:
             log = tail(result.stdout.splitlines())
             raise ImageError(f"debootstrap of {image.suite} for {image.arch} failed:\n{log}")
@@ -278,15 +270,11 @@ def bootstrap_debian(client: docker.DockerClient, image: Image) -> str:
 def require_bootstrap(arch: str) -> None:
     """Refuse early when debootstrap cannot work here, and say what to do."""
     if os.geteuid() != 0:
-        raise ImageError(
-            "no registry answers, and debootstrap needs root: run this as root, or allow `docker pull`"
-        )
+        raise ImageError("no registry answers, and debootstrap needs root: run this as root, or allow `docker pull`")
     if not any(os.access(Path(folder, "debootstrap"), os.X_OK) for folder in os.get_exec_path()):
         raise ImageError("no registry answers and debootstrap is missing: `apt-get install debootstrap`")
     handler = BINFMT / f"qemu-{MACHINES[arch]}"
-    if arch != host_arch() and not (
-        handler.exists() and re.search(r"^flags: .*F", handler.read_text(), re.MULTILINE)
-    ):
+    if arch != host_arch() and not (handler.exists() and re.search(r"^flags: .*F", handler.read_text(), re.MULTILINE)):
         raise ImageError(
             f"this machine cannot run {arch} programs ({handler} is missing or lacks flag F): "
             "`apt-get install qemu-user-static binfmt-support`"
@@ -460,9 +448,7 @@ def pushed_id(registry: str, name: str, version: str) -> str | None:
     except urllib.error.HTTPError as error:
         if error.code == HTTPStatus.NOT_FOUND:
             return None
-        raise ImageError(
-            f"registry {registry} answers {error.code} for {name}:{version}: {error.reason}"
-        ) from error
+        raise ImageError(f"registry {registry} answers {error.code} for {name}:{version}: {error.reason}") from error
     except OSError as error:
         raise ImageError(f"registry {registry} does not answer ({error}): is it running?") from error
 
@@ -511,9 +497,7 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
         sub = commands.add_parser(command, help=text, description=text)
         if command == "clean":
             continue
-        sub.add_argument(
-            "--suite", choices=SUITES, default=SUITES[0], help="Debian suite (default: %(default)s)"
-        )
+        sub.add_argument("--suite", choices=SUITES, default=SUITES[0], help="Debian suite (default: %(default)s)")
         sub.add_argument("--arch", choices=MACHINES, default=host_arch(), help="default: %(default)s")
         if command != "list":
             sub.add_argument("names", nargs="*", metavar="NAME", help="default: all")

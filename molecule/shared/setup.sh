@@ -3,6 +3,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
+# make puts .venv first; what is about to be rebuilt cannot build it.
+PATH=${PATH//"$PWD/.venv/bin:"/}
 python=$(bash molecule/shared/host.sh python)
 wanted="$("$python" --version) $(sha256sum requirements.txt | cut -d' ' -f1)"
 if [ "$(cat .venv/.stamp 2>/dev/null)" = "$wanted" ]; then exit 0; fi

@@ -1,7 +1,8 @@
 """The virtual Pi: a systemd container with its own Docker engine, reached over SSH like a real board.
 
 `virtual_pi.py up | down | restart | registry` creates, removes or restarts the Pi and the image registry beside
-it, or prints where this machine reaches the registry. Everything it needs lies in the state folder: the SSH key, the known host key, the vault password.
+it, or prints where this machine reaches the registry. Everything it needs lies in the state folder: the SSH key,
+the known host key, the vault password.
 Settings come from the environment (the Makefile exports them, `Settings.from_environment` lists them).
 """
 
@@ -19,10 +20,9 @@ from pathlib import Path
 from typing import Any
 
 import docker
+import images
 from docker.errors import APIError, NotFound
 from docker.models.containers import Container
-
-import images
 
 OWNER_LABEL = "pi-commerce.state"
 BOOT_SECONDS = 90
@@ -87,9 +87,7 @@ def prepare_state(settings: Settings) -> None:
     settings.state.mkdir(mode=0o700, parents=True, exist_ok=True)
     key = settings.state / "id_ed25519"
     if not key.exists():
-        subprocess.run(
-            ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "virtual-pi", "-f", str(key)], check=True
-        )
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "virtual-pi", "-f", str(key)], check=True)
     password = settings.state / "vault-password"
     if not password.exists():
         password.touch(mode=0o600)
@@ -288,7 +286,7 @@ def down(client: docker.DockerClient, settings: Settings) -> None:
         container = existing(client, name, settings)
         if container:
             container.remove(force=True, v=True)
-    for resource in (client.volumes.list(filters={"name": f"^{settings.volume}$"})):
+    for resource in client.volumes.list(filters={"name": f"^{settings.volume}$"}):
         resource.remove()
     for network in client.networks.list(names=[f"^{settings.name}$"]):
         network.remove()

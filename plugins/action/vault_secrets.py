@@ -102,7 +102,8 @@ def read(vault: VaultLib, path: Path) -> dict[str, str]:
         plain = vault.decrypt(sealed)
     except AnsibleError as error:
         raise AnsibleActionFail(
-            f"{path}: the vault password does not open this file; {REMEDY}. If it is lost, restore both from your backup"
+            f"{path}: the vault password does not open this file; {REMEDY}. "
+            "If it is lost, restore both from your backup"
         ) from error
     content = yaml.safe_load(plain)
     if not isinstance(content, dict) or not all(isinstance(part, str) for pair in content.items() for part in pair):

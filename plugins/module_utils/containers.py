@@ -6,8 +6,14 @@ import json
 import subprocess
 from typing import NamedTuple
 
-# What the docker client answers when there is nothing to talk to (as opposed to a command that failed inside).
-_AWAY = ("no such container", "no such object", "is not running", "is restarting", "cannot connect to the docker daemon")
+# What the docker client answers when there is nothing to talk to, unlike a command that failed inside.
+_AWAY = (
+    "no such container",
+    "no such object",
+    "is not running",
+    "is restarting",
+    "cannot connect to the docker daemon",
+)
 
 
 class ContainerAway(Exception):
@@ -15,9 +21,10 @@ class ContainerAway(Exception):
 
 
 class CommandFailed(Exception):
-    """The command ran in the container and failed: its error output, and in `stdout` what it had printed before."""
+    """The command ran and failed: its error output, and in `stdout` what it had printed before."""
 
     def __init__(self, message: str, stdout: str = "") -> None:
+        """Keep both outputs."""
         super().__init__(message)
         self.stdout = stdout
 
@@ -34,8 +41,7 @@ def _docker(arguments: list[str], container: str, stdin: str, timeout: float) ->
         done = subprocess.run(
             ["docker", *arguments],
             input=stdin.encode(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            capture_output=True,
             timeout=timeout,
             check=False,
         )

@@ -43,6 +43,7 @@ class N8n:
     """One n8n, reached over plain HTTP at an address only this host can use."""
 
     def __init__(self, host: str, port: int = 5678) -> None:
+        """Talk to n8n at this address; nothing is sent yet."""
         self._host, self._port = host, port
 
     def call(self, method: str, path: str, headers: dict[str, str], body: object = None) -> Reply:
@@ -80,6 +81,7 @@ class OwnerSession:
     """Context manager: the owner is logged in, and holds an API key for `verbs`, until the block ends."""
 
     def __init__(self, n8n: N8n, email: str, password: str, verbs: set[str]) -> None:
+        """Prepare a session for the given methods of this class; nothing is sent yet."""
         self._n8n, self._email, self._password = n8n, email, password
         self._scopes = sorted({scope for verb in verbs for scope in _SCOPES.get(verb, [])})
         self._cookie: dict[str, str] = {}
@@ -100,9 +102,13 @@ class OwnerSession:
             )
         self._cookie = {**_BROWSER, "cookie": cookie}
         if self._scopes:
-            key = {"label": "pi-commerce", "expiresAt": int(time.time()) + _KEY_LIFETIME, "scopes": self._scopes}
+            key = {
+                "label": "pi-commerce",
+                "expiresAt": int(time.time()) + _KEY_LIFETIME,
+                "scopes": self._scopes,
+            }
             try:
-                self._key = self._ask("POST", "/rest/api-keys", self._cookie, key)["data"]
+                self._key = self._ask("POST", "/rest/api-keys", self._cookie, key).body["data"]
             except N8nError:
                 self._leave()
                 raise
@@ -125,7 +131,7 @@ class OwnerSession:
 
     def node_types(self) -> list[str]:
         """Return every node type n8n has, as "type@version"."""
-        return list(self._ask("GET", "/types/node-versions.json", self._cookie))
+        return list(self._ask("GET", "/types/node-versions.json", self._cookie).body)
 
     def update(self, workflow: str, body: dict[str, Any]) -> None:
         """Replace a workflow's content; if it is published, the new content goes live in its place."""
@@ -146,8 +152,8 @@ class OwnerSession:
     def _public(self, method: str, workflow: str, tail: str, body: dict[str, Any]) -> None:
         self._ask(method, f"/api/v1/workflows/{workflow}{tail}", {"x-n8n-api-key": self._key["rawApiKey"]}, body)
 
-    def _ask(self, method: str, path: str, headers: dict[str, str], body: object = None) -> Any:
+    def _ask(self, method: str, path: str, headers: dict[str, str], body: object = None) -> Reply:
         reply = self._n8n.call(method, path, headers, body)
         if reply.status >= 300:
             raise N8nError(f"n8n refused {method} {path} ({reply.status}): {reply.message}")
-        return reply.body
+        return reply

@@ -97,7 +97,9 @@ def _callees_first(workflows: list[Workflow]) -> list[Workflow]:
         return [known[called] for called in TopologicalSorter(calls).static_order()]
     except CycleError as error:
         files = " -> ".join(known[called].file for called in error.args[1])
-        raise WorkflowError(f"these workflows call each other in a circle, so none can be published: {files}") from error
+        raise WorkflowError(
+            f"these workflows call each other in a circle, so none can be published: {files}"
+        ) from error
 
 
 def _calls(body: Json) -> set[str]:
@@ -232,7 +234,8 @@ def plan_credentials(credentials: list[Json], key: str, state: Json) -> list[Act
 def plan_workflows(workflows: list[Workflow], state: Json) -> list[Action]:
     """Return what to do, in order, so that exactly the content of the files is published.
 
-    `state`: {"workflows": {id: {name, nodes, connections, settings, active, archived, live: {nodes, connections}|null}},
+    `state`: {"workflows": {id: {name, nodes, connections, settings, active, archived,
+    live: {nodes, connections}|null}},
     "applied": {kind: {id: digest}}, "credentials": [ids]}.
     """
     steps = []

@@ -89,7 +89,9 @@ def _board(facts: Facts, allow_any: bool) -> Finding:
 
 def _at_least(check: str, found: int | None, least: int, remedy: str) -> Finding:
     if found is None:
-        return Finding("refuse", check, "cannot be read", "look at hardware_root: it must hold the board's proc and sys")
+        return Finding(
+            "refuse", check, "cannot be read", "look at hardware_root: it must hold the board's proc and sys"
+        )
     text = f"{found} MiB, at least {least} MiB"
     return Finding("pass", check, text) if found >= least else Finding("refuse", check, text, remedy)
 

@@ -8,22 +8,25 @@ from ansible.module_utils.containers import CommandFailed, run_in_container
 
 _IDENTIFIER = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 _VERIFIER = re.compile(r"SCRAM-SHA-256\$[^'\s]*")
-# psql repeats the whole statement and its call stack behind these words; the lines before say all there is to say.
+# Behind these words psql repeats the whole statement and its call stack; what stands before says it all.
 _NOISE = re.compile(r"^(QUERY|CONTEXT|STATEMENT): .*", re.MULTILINE | re.DOTALL)
 
 
 class SqlError(Exception):
-    """PostgreSQL refused a statement: its own message, and in `output` what the script had printed before."""
+    """PostgreSQL refused: its own message, and in `output` what the script had printed before."""
 
     def __init__(self, message: str, output: str = "") -> None:
+        """Keep both."""
         super().__init__(message)
         self.output = output
 
 
 def identifier(name: str, what: str) -> str:
-    """Return `name` quoted for SQL. Raises SqlError naming `what` when it is not a plain lower-case name."""
+    """Return `name` quoted for SQL. Raises SqlError naming `what` unless it is a plain lower-case name."""
     if not _IDENTIFIER.fullmatch(name) or name.startswith("pg_"):
-        raise SqlError(f"{what} '{name}' is not usable: write a-z, 0-9 and _, at most 63, not starting with a digit or pg_")
+        raise SqlError(
+            f"{what} '{name}' is not usable: write a-z, 0-9 and _, at most 63, not starting with a digit or pg_"
+        )
     return f'"{name}"'
 
 
@@ -35,11 +38,25 @@ def literal(text: str) -> str:
 def psql(container: str, sql: str, *, superuser: str = "postgres", database: str = "postgres") -> str:
     """Run an SQL script (psql's own backslash commands included) and return its unaligned output.
 
-    Stops at the first error. Raises SqlError with PostgreSQL's message, ContainerAway when the container is away.
+    Stops at the first error. Raises SqlError with PostgreSQL's message, ContainerAway when nothing runs there.
     """
-    command = ["psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-U", superuser, "-d", database, "-f", "-"]
+    command = [
+        "psql",
+        "-X",
+        "-q",
+        "-A",
+        "-t",
+        "-v",
+        "ON_ERROR_STOP=1",
+        "-U",
+        superuser,
+        "-d",
+        database,
+        "-f",
+        "-",
+    ]
     try:
-        return run_in_container(container, command, stdin=sql).stdout
+        return str(run_in_container(container, command, stdin=sql).stdout)
     except CommandFailed as failure:
         raise SqlError(_tidy(str(failure)), failure.stdout) from failure
 

@@ -16,14 +16,18 @@ _SALT_BYTES = 16
 _STORED = re.compile(r"SCRAM-SHA-256\$(\d+):([A-Za-z0-9+/=]+)\$[A-Za-z0-9+/=]+:[A-Za-z0-9+/=]+")
 
 
-def make_verifier(password: str, salt: bytes | None = None, iterations: int = _ITERATIONS) -> str:
-    """Return the verifier of `password`, with a random salt unless one is given.
+def refuse_unusable(password: str) -> None:
+    """Raise ValueError for an empty password and for characters outside printable ASCII.
 
-    Raises ValueError for an empty password and for characters outside printable ASCII, whose normalisation
-    (SASLprep) differs between clients.
+    Clients normalise those differently (SASLprep), so one could log in where another could not.
     """
     if not password or not (password.isascii() and password.isprintable()):
-        raise ValueError("a database password must be printable ASCII and not empty")
+        raise ValueError("must be printable ASCII and not empty")
+
+
+def make_verifier(password: str, salt: bytes | None = None, iterations: int = _ITERATIONS) -> str:
+    """Return the verifier of `password`, with a random salt unless one is given. Raises ValueError."""
+    refuse_unusable(password)
     salt = os.urandom(_SALT_BYTES) if salt is None else salt
     salted = hashlib.pbkdf2_hmac("sha256", password.encode(), salt, iterations)
     stored_key = hashlib.sha256(hmac.digest(salted, b"Client Key", "sha256")).digest()

@@ -11,11 +11,42 @@ SHORTEST = 12
 SHORTEST_OF_ONE_KIND = 16
 # Passwords that programs come with or that people choose first; compared after digits and signs are taken off.
 WELL_KNOWN = frozenset(
-    (
-        "admin administrator changeme changeit default guest letmein love master monkey mysql n8n nginx passphrase passwd "
-        "password pi postgres postgresql qwerty qwertz raspberry raspberrypi redis root secret shop supersecret test toor "
-        "user valkey welcome wordpress"
-    ).split()
+    [
+        "admin",
+        "administrator",
+        "changeme",
+        "changeit",
+        "default",
+        "guest",
+        "letmein",
+        "love",
+        "master",
+        "monkey",
+        "mysql",
+        "n8n",
+        "nginx",
+        "passphrase",
+        "passwd",
+        "password",
+        "pi",
+        "postgres",
+        "postgresql",
+        "qwerty",
+        "qwertz",
+        "raspberry",
+        "raspberrypi",
+        "redis",
+        "root",
+        "secret",
+        "shop",
+        "supersecret",
+        "test",
+        "toor",
+        "user",
+        "valkey",
+        "welcome",
+        "wordpress",
+    ]
 )
 LEET = str.maketrans({"0": "o", "1": "i", "3": "e", "4": "a", "5": "s", "7": "t", "@": "a", "$": "s", "!": "i"})
 KINDS = (string.ascii_lowercase, string.ascii_uppercase, string.digits)

@@ -6,8 +6,8 @@ DOCUMENTATION = r"""
 module: file_tree
 short_description: Write a whole tree of files in one call
 description:
-  - Everything is checked before the first file is touched. Each file is written beside its place with its final owner and mode, then
-    renamed, so a reader sees the old or the new one and never a file with the wrong mode.
+  - Everything is checked before the first file is touched. Each file is written beside its place with its final
+    owner and mode, then renamed, so a reader sees the old or the new one and never a file with the wrong mode.
   - Secret content appears in no result, no diff and no log of the target.
 options:
   root: {description: Absolute folder below which all paths lie; made when missing., type: path, required: true}
@@ -55,8 +55,8 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-written: {description: Files and folders that were made or got new content., type: list, elements: str, returned: always}
-adjusted: {description: Files and folders whose mode or owner was set right., type: list, elements: str, returned: always}
+written: {description: Files and folders with new content., type: list, elements: str, returned: always}
+adjusted: {description: Files and folders with mode or owner set right., type: list, elements: str, returned: always}
 removed: {description: Files that were taken away., type: list, elements: str, returned: always}
 """
 
@@ -66,6 +66,7 @@ import pwd
 import re
 import stat
 import tempfile
+from collections.abc import Callable
 from typing import NamedTuple
 
 from ansible.module_utils.basic import AnsibleModule
@@ -88,14 +89,16 @@ class Entry(NamedTuple):
     secret: bool = False
 
 
-def number(name: str, lookup, kind: str, path: str) -> int:  # type: ignore[no-untyped-def]
+def number(name: str, lookup: Callable[[str], tuple], kind: str, path: str) -> int:
     """Numeric id of a user or group given by name or number."""
     if name.isdigit():
         return int(name)
     try:
-        return lookup(name)[2]  # type: ignore[no-any-return]
+        return int(lookup(name)[2])
     except KeyError:
-        raise Refused(f"{path}: there is no {kind} {name!r} on this machine; create it first or give its number") from None
+        raise Refused(
+            f"{path}: there is no {kind} {name!r} on this machine; create it first or give its number"
+        ) from None
 
 
 def inside(root: str, path: str) -> str:
@@ -266,7 +269,11 @@ def main() -> None:
         "mode": {"type": "str", "default": "0644"},
         **owner,
     }
-    folder_options = {"path": {"type": "str", "required": True}, "mode": {"type": "str", "default": "0755"}, **owner}
+    folder_options = {
+        "path": {"type": "str", "required": True},
+        "mode": {"type": "str", "default": "0755"},
+        **owner,
+    }
     module = AnsibleModule(
         argument_spec={
             "root": {"type": "path", "required": True},

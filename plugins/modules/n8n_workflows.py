@@ -150,7 +150,10 @@ class Converge:
         self.params = params
         self.workflows = read_workflows(params["workflows"])
         self.credentials = [
-            {**{key: entry[key] for key in ("id", "name", "type")}, "data": {**entry["data"], **entry["secrets"]}}
+            {
+                **{key: entry[key] for key in ("id", "name", "type")},
+                "data": {**entry["data"], **entry["secrets"]},
+            }
             for entry in params["credentials"]
         ]
         self.database = (params["database_container"], params["superuser"], params["database"])

@@ -25,8 +25,8 @@ attributes:
 RETURN = r"""
 ansible_facts:
   description: >-
-    One fact C(pi): C(architecture), C(userland_bits), C(os_id), C(os_version), C(os_name), C(board), C(ram_mib), C(page_bytes),
-    C(disk_free_mib), C(epoch_seconds), C(systemd), C(python).
+    One fact C(pi): C(architecture), C(userland_bits), C(os_id), C(os_version), C(os_name), C(board), C(ram_mib),
+    C(page_bytes), C(disk_free_mib), C(epoch_seconds), C(systemd), C(python).
   type: dict
   returned: always
 """

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.containers import ContainerAway
 from ansible.module_utils.psql import SqlError, identifier, literal, psql
-from ansible.module_utils.scram import make_verifier, matches
+from ansible.module_utils.scram import make_verifier, matches, refuse_unusable
 
 DOCUMENTATION = r"""
 module: postgres_databases
@@ -80,7 +80,13 @@ def refuse_bad_input(databases: list[dict[str, Any]], superuser: str) -> None:
             raise SqlError(f"databases: '{name}' is listed twice")
         seen.add(name)
         if owner == superuser:
-            raise SqlError(f"databases: '{name}' must not be owned by the superuser '{superuser}'; name a role of its own")
+            raise SqlError(
+                f"databases: '{name}' must not be owned by the superuser '{superuser}'; name a role of its own"
+            )
+        try:
+            refuse_unusable(database["password"])
+        except ValueError as error:
+            raise SqlError(f"databases: the password of role '{owner}' {error}") from error
         if passwords.setdefault(owner, database["password"]) != database["password"]:
             raise SqlError(f"databases: role '{owner}' is given two different passwords; write the same one everywhere")
 
@@ -97,7 +103,8 @@ def read_state(container: str, superuser: str, databases: list[dict[str, Any]]) 
             FROM pg_authid WHERE rolname IN ({roles})),
           'databases', (SELECT coalesce(json_object_agg(datname, json_build_object(
               'owner', pg_get_userbyid(datdba),
-              'others', ARRAY(SELECT DISTINCT CASE grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END
+              'others', ARRAY(SELECT DISTINCT CASE grantee WHEN 0 THEN 'PUBLIC'
+                  ELSE quote_ident(pg_get_userbyid(grantee)) END
                   FROM aclexplode(coalesce(datacl, acldefault('d', datdba))) WHERE grantee <> datdba),
               'usable', has_database_privilege(datdba, oid, 'CONNECT, CREATE')
             )), '{{}}') FROM pg_database WHERE datname IN ({names})));
@@ -192,11 +199,15 @@ def main() -> None:
         except ContainerAway:
             if not module.check_mode:
                 raise
-            state = {"roles": {}, "databases": {}, "schemas": {}}  # a bare host: everything is still to be made
+            state = {
+                "roles": {},
+                "databases": {},
+                "schemas": {},
+            }  # a bare host: everything is still to be made
         changes = plan(databases, state)
         if changes and not module.check_mode:
             psql(container, "\n".join(change.sql for change in changes), superuser=superuser)
-    except (SqlError, ContainerAway, ValueError) as problem:
+    except (SqlError, ContainerAway) as problem:
         module.fail_json(msg=str(problem))
     texts = [change.text for change in changes]
     diff = {"before": "", "after": "".join(f"{text}\n" for text in texts)}

@@ -48,7 +48,7 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-applied: {description: Names of the files that were (or would be) applied., type: list, elements: str, returned: success}
+applied: {description: Names of the files that were applied., type: list, elements: str, returned: success}
 """
 
 _NAME = re.compile(r"\d{3,}_[a-z0-9_]+\.sql")
@@ -105,7 +105,9 @@ def pending(migrations: list[Migration], applied: dict[str, str]) -> list[Migrat
     for migration in migrations:
         if migration.name not in applied:
             if migration.name < last:
-                raise SqlError(f"{migration.name} would come before {last}, which is applied already; give it a higher number")
+                raise SqlError(
+                    f"{migration.name} would come before {last}, which is applied already; give it a higher number"
+                )
             missing.append(migration)
         elif applied[migration.name] != migration.sha256:
             raise SqlError(

@@ -84,7 +84,11 @@ def memory_mib(pid: int) -> int | None:
         unified = next((path for number, names, path in lines if number == "0" and not names), None)
         legacy = next((path for _number, names, path in lines if "memory" in names.split(",")), None)
         if legacy is not None:
-            folder, usage, inactive = f"/sys/fs/cgroup/memory{legacy}", "memory.usage_in_bytes", "total_inactive_file"
+            folder, usage, inactive = (
+                f"/sys/fs/cgroup/memory{legacy}",
+                "memory.usage_in_bytes",
+                "total_inactive_file",
+            )
         else:
             folder, usage, inactive = f"/sys/fs/cgroup{unified}", "memory.current", "inactive_file"
         with open(f"{folder}/{usage}") as source:

@@ -78,7 +78,18 @@ def run_module(directory: Path, module: str, arguments: dict[str, Any], *options
     file.write_text(json.dumps(arguments))
     variables = json.dumps({"module": module, "file": str(file), "ansible_python_interpreter": sys.executable})
     done = subprocess.run(
-        [sys.executable, "-m", "ansible", "playbook", "-i", "localhost,", "-e", variables, *options, str(play)],
+        [
+            sys.executable,
+            "-m",
+            "ansible",
+            "playbook",
+            "-i",
+            "localhost,",
+            "-e",
+            variables,
+            *options,
+            str(play),
+        ],
         cwd=ROOT,
         env={**os.environ, "ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json"},
         capture_output=True,
@@ -215,9 +226,7 @@ class Stack:
     def databases(self, *options: str, **passwords: str) -> Result:
         """Declare the databases of n8n and the shop; `passwords` replace theirs from now on."""
         self.passwords.update(passwords)
-        wanted = [
-            {"name": name, "owner": name, "password": self.passwords[name]} for name in ("n8n", "shop")
-        ]
+        wanted = [{"name": name, "owner": name, "password": self.passwords[name]} for name in ("n8n", "shop")]
         return self.module("postgres_databases", {"databases": wanted}, *options)
 
     def workflows(self, files: dict[str, Any], *options: str, **arguments: Any) -> Result:

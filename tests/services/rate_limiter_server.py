@@ -111,7 +111,7 @@ class RateLimiter:
             network=redis.container.attrs["HostConfig"]["NetworkMode"],
             environment={"REDIS_HOST": redis.name, **(environment or {})},
             volumes=volumes,
-            tmpfs={"/tmp": "size=8m,mode=1777"},  # noqa: S108  # the tmpfs that Compose gives it
+            tmpfs={"/tmp": "size=8m,mode=1777"},  # the tmpfs that Compose gives it
             mem_limit="128m",
             pids_limit=50,
         )

@@ -50,9 +50,7 @@ def address_of(container: Container, port: int) -> tuple[str, int] | None:
     return address if container.status == "running" else None
 
 
-def start_container(
-    engine: DockerClient, image: str, command: list[str] | None, **options: object
-) -> Container:
+def start_container(engine: DockerClient, image: str, command: list[str] | None, **options: object) -> Container:
     """Start a container, hardened like those of the project. One that cannot start leaves nothing behind."""
     container = engine.containers.create(
         image,

@@ -121,7 +121,10 @@ def test_password_is_rotated_and_never_written_anywhere(postgres: Stack) -> None
         ({"name": "shop", "owner": "Shop"}, "owner of 'shop' 'Shop' is not usable"),
         ({"name": "postgres", "owner": "shop"}, "'postgres' belongs to PostgreSQL itself"),
         ({"name": "other", "owner": "postgres"}, "must not be owned by the superuser"),
-        ({"name": "other", "owner": "other", "password": "ключ"}, "printable ASCII"),
+        (
+            {"name": "other", "owner": "other", "password": "ключ"},
+            "the password of role 'other' must be printable ASCII",
+        ),
     ],
 )
 def test_unusable_databases_are_refused(postgres: Stack, database: dict[str, str], message: str) -> None:
@@ -130,7 +133,10 @@ def test_unusable_databases_are_refused(postgres: Stack, database: dict[str, str
 
 
 def test_a_container_that_is_away_is_named_but_check_mode_predicts(postgres: Stack) -> None:
-    wanted = {"container": "no-such-container", "databases": [{"name": "a", "owner": "a", "password": "x-9-x"}]}
+    wanted = {
+        "container": "no-such-container",
+        "databases": [{"name": "a", "owner": "a", "password": "x-9-x"}],
+    }
     assert "'no-such-container' cannot be reached" in postgres.module("postgres_databases", wanted).values["msg"]
     predicted = postgres.module("postgres_databases", wanted, "--check")
     assert predicted.values["changes"] == ["create role a", "create database a"]
@@ -169,7 +175,11 @@ def test_a_migration_before_an_applied_one_is_refused(postgres: Stack) -> None:
     ],
 )
 def test_a_failing_migration_leaves_nothing(postgres: Stack, sql: str, message: str) -> None:
-    steps = {"001_whole.sql": "CREATE TABLE IF NOT EXISTS whole (a int)", "002_half.sql": sql, "003_x.sql": "SELECT 1"}
+    steps = {
+        "001_whole.sql": "CREATE TABLE IF NOT EXISTS whole (a int)",
+        "002_half.sql": sql,
+        "003_x.sql": "SELECT 1",
+    }
     failed = migrate(postgres, steps, database="n8n").values["msg"]
     assert "002_half.sql failed and was rolled back" in failed
     assert message in failed
@@ -322,7 +332,10 @@ def test_an_update_leaves_no_gap_and_ssrf_stays_out(stack: Stack) -> None:
     poller.start()
     try:
         updated = stack.workflows(changed, "--diff")
-        assert updated.values["actions"] == [f"update Health echo ({ECHO})", f"update Order intake ({INTAKE})"]
+        assert updated.values["actions"] == [
+            f"update Health echo ({ECHO})",
+            f"update Order intake ({INTAKE})",
+        ]
         wait_until(lambda: seen[-1] == (200, "new"), 10, "the new version is live")
     finally:
         stop.set()
@@ -343,7 +356,10 @@ def test_drift_is_repaired(stack: Stack) -> None:
         owner.update(INTAKE, {**body_of(files()["order-intake.json"]), "name": "Edited by hand"})
         # Edited and published, then put back without publishing: the editor shows the file, but the edit is live.
         owner.update(EXTRA, body_of(edited))
-        path, key = f"/api/v1/workflows/{EXTRA}?publishIfActive=false", {"x-n8n-api-key": owner._key["rawApiKey"]}
+        path, key = (
+            f"/api/v1/workflows/{EXTRA}?publishIfActive=false",
+            {"x-n8n-api-key": owner._key["rawApiKey"]},
+        )
         assert stack.api().call("PUT", path, key, body_of(another_workflow())).status == 200
     assert stack.webhook("GET", "health-echo").status == 404
     repaired = stack.workflows(declared())
@@ -353,7 +369,7 @@ def test_drift_is_repaired(stack: Stack) -> None:
         f"publish Extra ({EXTRA})",
     ]
     assert stack.webhook("GET", "health-echo").status == 200
-    assert stack.sql('SELECT count(*) FROM user_api_keys') == "0"
+    assert stack.sql("SELECT count(*) FROM user_api_keys") == "0"
     assert not stack.workflows(declared()).changed
 
 

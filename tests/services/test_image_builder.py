@@ -93,9 +93,7 @@ def test_a_failed_build_names_the_image_and_shows_why(
     engine: DockerClient, scratch: list[Image], tmp_path: Path
 ) -> None:
     (tmp_path / "lower" / "Dockerfile").write_text(f"FROM {BASE}\nRUN echo what went wrong && exit 3\n")
-    with pytest.raises(
-        ImageError, match=r"(?s)building images-test-\w+/lower:1 failed.*code: 3.*what went wrong"
-    ):
+    with pytest.raises(ImageError, match=r"(?s)building images-test-\w+/lower:1 failed.*code: 3.*what went wrong"):
         images.build(engine, scratch)
 
 

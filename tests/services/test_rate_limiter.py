@@ -153,9 +153,7 @@ def test_spent_entries_make_room_and_go(client: Client, redis: RedisServer, tena
     assert oldest == live
 
 
-def test_a_lowered_limit_counts_what_was_admitted_before(
-    client: Client, redis: RedisServer, tenant: str
-) -> None:
+def test_a_lowered_limit_counts_what_was_admitted_before(client: Client, redis: RedisServer, tenant: str) -> None:
     seed(redis, f"rl:five_an_hour:{tenant}", 10, 20, 30, 40, 50, 60, 70)
     answer = client.check("five_an_hour", tenant)
     assert answer["allowed"] is False

@@ -26,9 +26,7 @@ def start(engine: DockerClient, redis: RedisServer, limiter: RateLimiter, tmp_pa
     def run(policies: str = GOOD, password: str = redis.limiter_password, **environment: str) -> RateLimiter:
         directory = tmp_path / str(len(started))
         directory.mkdir()
-        server = RateLimiter(
-            engine, redis, directory, policies=policies, password=password, environment=environment
-        )
+        server = RateLimiter(engine, redis, directory, policies=policies, password=password, environment=environment)
         started.append(server)
         return server
 
@@ -54,9 +52,7 @@ def refused(limiter: RateLimiter, path: str) -> Answer:
 CHECK_ONE = "/api/rate-limit/check?api=instagram"
 
 
-def test_a_killed_redis_is_503_and_its_return_needs_no_restart(
-    limiter: RateLimiter, redis: RedisServer
-) -> None:
+def test_a_killed_redis_is_503_and_its_return_needs_no_restart(limiter: RateLimiter, redis: RedisServer) -> None:
     with limiter.client() as client:
         client.check("instagram")
         before = client.metrics()

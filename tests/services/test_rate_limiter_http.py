@@ -41,9 +41,7 @@ WRONG = {
     "too many fields": Wrong(422, "3 fields", "GET", f"{CHECK}?{'cost=1&' * 9}"),
     "query not UTF-8": Wrong(422, "UTF-8", "GET", f"{CHECK}?api=%ff"),
     "key of a wrong type": Wrong(422, "key: is text", body=b'{"api": "instagram", "key": 7}'),
-    "key too long": Wrong(
-        422, "key: is text of at most 128", body=b'{"api": "a", "key": "%s"}' % (b"k" * 129)
-    ),
+    "key too long": Wrong(422, "key: is text of at most 128", body=b'{"api": "a", "key": "%s"}' % (b"k" * 129)),
     "key with a line break": Wrong(422, "key: has a character", body=b'{"api": "a", "key": "a\\n"}'),
     "key with half a surrogate": Wrong(422, "key: has a character", body=b'{"api": "a", "key": "\\ud800"}'),
     "cost below 0": Wrong(422, "cost: is a whole", body=b'{"api": "instagram", "cost": -1}'),
@@ -52,9 +50,7 @@ WRONG = {
     "cost null": Wrong(422, "cost: is a whole", body=b'{"api": "instagram", "cost": null}'),
     "cost as text": Wrong(422, "cost: is a whole", body=b'{"api": "instagram", "cost": "1"}'),
     "cost too high": Wrong(422, "cost: is a whole", body=b'{"api": "instagram", "cost": 1000000001}'),
-    "cost of thousands of digits in a query": Wrong(
-        422, "cost: is a", "GET", f"{CHECK}?cost={'9' * 5000}&api=a"
-    ),
+    "cost of thousands of digits in a query": Wrong(422, "cost: is a", "GET", f"{CHECK}?cost={'9' * 5000}&api=a"),
     "cost no number in a query": Wrong(422, "cost: is a whole", "GET", f"{CHECK}?api=instagram&cost=-1"),
 }
 

@@ -135,7 +135,7 @@ def start_postgres(run: Run, volume: str, tmp_path: Path) -> Callable[..., Conta
         return run(
             "postgres",
             ["postgres", "-c", "max_connections=23"],
-            tmpfs={"/var/run/postgresql": "uid=999,gid=999", "/tmp": ""},  # noqa: S108 - inside the container
+            tmpfs={"/var/run/postgresql": "uid=999,gid=999", "/tmp": ""},
             volumes=[
                 f"{volume}:/var/lib/postgresql/data",
                 f"{tmp_path}/password:/run/secrets/password:ro",
@@ -195,9 +195,7 @@ def test_postgres_refuses_a_database_without_a_password(start_postgres: Callable
 
 def test_valkey_obeys_its_acl_file_and_keeps_data(run: Run, volume: str, tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
-    (tmp_path / "users.acl").write_text(
-        f"user default off\nuser shop on >{PASSWORD.replace(' ', '')} ~* +@all\n"
-    )
+    (tmp_path / "users.acl").write_text(f"user default off\nuser shop on >{PASSWORD.replace(' ', '')} ~* +@all\n")
     login = {"REDISCLI_AUTH": PASSWORD.replace(" ", "")}
 
     def start() -> Container:
@@ -225,7 +223,7 @@ def test_nginx_serves_the_mounted_configuration(run: Run, tmp_path: Path) -> Non
     server = run(
         "nginx",
         volumes=[f"{tmp_path}:/etc/nginx/conf.d:ro"],
-        tmpfs={"/tmp": ""},  # noqa: S108 - inside the container
+        tmpfs={"/tmp": ""},
     )
     wait_for(server, "wget", "-qO", "/dev/null", "http://127.0.0.1:8080/", seconds=20)
     assert shell(server, "wget", "-qO-", "http://127.0.0.1:8080/")[1] == "from the shop"
@@ -259,7 +257,7 @@ open("/work/wrong.txt", "w").write(f"hello-shop==1.0 --hash=sha256:{'0' * 64}\\n
 
 
 def test_python_installs_hashed_wheels_for_its_user_and_into_a_venv(engine: DockerClient, run: Run) -> None:
-    service = run("python", ["sleep", "120"], network="none", tmpfs={"/work": "uid=10001,exec", "/tmp": ""})  # noqa: S108
+    service = run("python", ["sleep", "120"], network="none", tmpfs={"/work": "uid=10001,exec", "/tmp": ""})
     assert shell(service, "python", "-c", MAKE_WHEEL) == (0, "")
     install = "install --quiet --no-cache-dir --no-index --find-links /work --require-hashes -r /work/"
     assert shell(service, "python3", "-m", "venv", "/work/venv")[0] == 0
@@ -327,9 +325,7 @@ def test_registry_takes_and_gives_an_image(engine: DockerClient, run: Run, volum
 # --- n8n ------------------------------------------------------------------------------------------------
 
 
-def test_n8n_is_ready_on_postgres(
-    run: Run, start_postgres: Callable[..., Container], second_volume: str
-) -> None:
+def test_n8n_is_ready_on_postgres(run: Run, start_postgres: Callable[..., Container], second_volume: str) -> None:
     database = start_postgres(name=f"images-test-{uuid.uuid4().hex[:8]}")
     wait_for(database, *READY_PG)
     n8n = run(
@@ -343,7 +339,7 @@ def test_n8n_is_ready_on_postgres(
             "DB_POSTGRESDB_PASSWORD": PASSWORD,
             "N8N_ENCRYPTION_KEY": uuid.uuid4().hex,
         },
-        tmpfs={"/tmp": "", "/home/node/.cache": "uid=1000,gid=1000"},  # noqa: S108 - inside the container
+        tmpfs={"/tmp": "", "/home/node/.cache": "uid=1000,gid=1000"},
         volumes=[f"{second_volume}:/home/node/.n8n"],
     )
     wait_for(n8n, "node", "-e", READY, seconds=180)
@@ -362,7 +358,7 @@ def test_n8n_takes_its_arguments_as_the_command(run: Run, volume: str) -> None:
         ["list:workflow"],
         environment=QUIET_N8N,
         network="none",
-        tmpfs={"/tmp": "", "/home/node/.cache": "uid=1000,gid=1000"},  # noqa: S108 - inside the container
+        tmpfs={"/tmp": "", "/home/node/.cache": "uid=1000,gid=1000"},
         volumes=[f"{volume}:/home/node/.n8n"],
     )
     assert n8n.wait(timeout=120)["StatusCode"] == 0, n8n.logs().decode()

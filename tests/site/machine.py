@@ -30,6 +30,10 @@ ENVIRONMENT = {
 }
 
 
+# Variables for a command; None takes one away.
+Environment = dict[str, str | None]
+
+
 @dataclass(frozen=True)
 class Finished:
     """A command that ended: exit status and everything it printed."""
@@ -38,12 +42,13 @@ class Finished:
     output: str
 
 
-def run(*command: str, timeout: float = 1800, stdin: str = "", **environment: str) -> Finished:
-    """Run a command in the repository with the test machine's settings."""
+def run(*command: str, timeout: float = 1800, stdin: str = "", environment: Environment | None = None) -> Finished:
+    """Run a command in the repository with the test machine's settings; a variable that is None is not set."""
+    settings = {**ENVIRONMENT, **(environment or {})}
     done = subprocess.run(
         command,
         cwd=ROOT,
-        env={**ENVIRONMENT, **environment},
+        env={name: value for name, value in settings.items() if value is not None},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         input=stdin,
@@ -61,9 +66,10 @@ def make(target: str) -> Finished:
     return finished
 
 
-def playbook(name: str, *arguments: str, **environment: str) -> Finished:
+def playbook(name: str, *arguments: str, **environment: str | None) -> Finished:
     """Run a playbook on the test machine."""
-    return run("ansible-playbook", "-i", "inventory/virtual", name, *arguments, **environment)
+    command = ("ansible-playbook", "-i", "inventory/virtual", name, *arguments)
+    return run(*command, environment=environment)
 
 
 def recap(output: str) -> dict[str, int]:

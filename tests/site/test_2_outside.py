@@ -67,7 +67,9 @@ def test_limiter_answers_through_the_proxy() -> None:
 
 
 def test_limits_of_the_owner_are_in_force() -> None:
-    answers = [machine.request("/api/rate-limit/check", {"api": "telegram", "key": "limit", "cost": 15}) for _ in range(3)]
+    answers = [
+        machine.request("/api/rate-limit/check", {"api": "telegram", "key": "limit", "cost": 15}) for _ in range(3)
+    ]
     assert [answer.json()["allowed"] for answer in answers][:2] == [True, True]
     assert machine.request("/api/rate-limit/check", {"api": "nobody"}).status == 404
 
@@ -79,7 +81,9 @@ def test_oversized_body_is_refused() -> None:
 
 def test_flood_is_cut() -> None:
     async def flood() -> list[int]:
-        return await asyncio.gather(*(asyncio.to_thread(lambda: machine.request("/webhook/nothing").status) for _ in range(150)))
+        return await asyncio.gather(
+            *(asyncio.to_thread(lambda: machine.request("/webhook/nothing").status) for _ in range(150))
+        )
 
     assert 429 in asyncio.run(flood())
 

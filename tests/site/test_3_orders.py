@@ -46,7 +46,14 @@ def test_same_order_twice_is_saved_once() -> None:
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("order_id", None), ("source", "nobody"), ("total_cents", -1), ("total_cents", "free"), ("currency", "euro"), ("items", [])],
+    [
+        ("order_id", None),
+        ("source", "nobody"),
+        ("total_cents", -1),
+        ("total_cents", "free"),
+        ("currency", "euro"),
+        ("items", []),
+    ],
 )
 def test_bad_order_is_refused_with_the_field_named(field: str, value: Any) -> None:
     document = order(**{field: value})

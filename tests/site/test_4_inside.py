@@ -58,7 +58,8 @@ def test_process_has_no_privileges(inspected: dict[str, dict[str, Any]], service
 
 def test_memory_limit_is_enforced_by_the_kernel() -> None:
     image = machine.pi("docker inspect --format '{{.Config.Image}}' pi-commerce-rate_limiter-1").strip()
-    run = f"docker run --rm --network none --memory {{limit}} --memory-swap {{limit}} {image} python -c 'bytearray(96 * 1024**2)'"
+    run = "docker run --rm --network none --memory {limit} --memory-swap {limit} "
+    run += f"{image} python -c 'bytearray(96 * 1024**2)'"
     assert machine.pi(run.format(limit="256m") + "; echo status $?").strip().endswith("status 0")
     assert machine.pi(run.format(limit="48m") + "; echo status $?").strip().endswith("status 137")
 

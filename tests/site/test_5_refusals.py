@@ -63,10 +63,12 @@ def test_refused_and_nothing_changed(case: str) -> None:
 @pytest.mark.parametrize(
     ("password", "words"), [("wrong\n", ["secrets.vault.yml", "password"]), (None, ["vault", "password"])]
 )
-def test_wrong_or_missing_vault_password(password: str | None, words: list[str], tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_wrong_or_missing_vault_password(
+    password: str | None, words: list[str], tmp_path_factory: pytest.TempPathFactory
+) -> None:
     vault = machine.STATE / "secrets.vault.yml"
     before, sealed = machine.pi(SNAPSHOT), vault.read_bytes()
-    given = ""
+    given = None
     if password is not None:
         file = tmp_path_factory.mktemp("vault") / "password"
         file.write_text(password)

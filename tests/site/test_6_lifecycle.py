@@ -34,14 +34,17 @@ def test_backup_holds_the_order() -> None:
     assert machine.pi(f"stat --format %a {folder}").strip() == "700"
     machine.pi(f"cd {folder} && sha256sum --check --quiet SHA256SUMS")
     restored = machine.pi(
-        f"docker exec -i pi-commerce-postgres-1 pg_restore --data-only --table orders --file - < {folder}/postgres-shop.dump"
+        "docker exec -i pi-commerce-postgres-1 pg_restore --data-only --table orders --file - "
+        f"< {folder}/postgres-shop.dump"
     )
     assert "LIFECYCLE-1" in restored
 
 
 def test_backup_that_fails_leaves_no_half_folder() -> None:
     before = machine.pi("ls -A /var/backups/pi-commerce")
-    failed = machine.pi("docker pause pi-commerce-postgres-1 >/dev/null; timeout 5 pi-commerce-backup; echo status $?", check=False)
+    failed = machine.pi(
+        "docker pause pi-commerce-postgres-1 >/dev/null; timeout 5 pi-commerce-backup; echo status $?", check=False
+    )
     machine.pi("docker unpause pi-commerce-postgres-1")
     assert not failed.strip().endswith("status 0")
     deadline = time.monotonic() + 30
@@ -56,7 +59,9 @@ def test_backup_runs_every_night() -> None:
 
 
 def test_service_switched_off_is_gone_and_its_data_stays() -> None:
-    without = machine.playbook("site.yml", "-e", json.dumps({"services_enabled": ["postgres", "redis", "rate_limiter", "proxy"]}))
+    without = machine.playbook(
+        "site.yml", "-e", json.dumps({"services_enabled": ["postgres", "redis", "rate_limiter", "proxy"]})
+    )
     assert without.status == 0, without.output[-4000:]
     assert "n8n" not in machine.pi("docker ps --all --format '{{.Names}}'")
     assert "pi-commerce_n8n_data" in machine.pi("docker volume ls --quiet")

@@ -301,10 +301,7 @@ def test_a_secret_belongs_to_one_user() -> None:
     texts = changed("proxy", "@/secrets", ["db_password"])
     texts["proxy"] += "secrets: {db_password: {file: /etc/pi-commerce/secrets/db_password}}\n"
     (problem,) = problems_of(texts)
-    assert (
-        "proxy.yml.j2: services.proxy.secrets: 'db_password' belongs to user 999:999 of service 'db'"
-        in problem
-    )
+    assert "proxy.yml.j2: services.proxy.secrets: 'db_password' belongs to user 999:999 of service 'db'" in problem
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "192.0.2.1", "0.0.0.0"])  # noqa: S104 - refused, not bound

@@ -46,9 +46,7 @@ def test_routes_come_longest_path_first(derived: dict[str, Any]) -> None:
         ("/ok", "exact", "api"),
         ("/", "prefix", "editor"),
     ]
-    assert {(route["service"], route["host"], route["exposure"]) for route in routes} == {
-        ("app", "app", "none")
-    }
+    assert {(route["service"], route["host"], route["exposure"]) for route in routes} == {("app", "app", "none")}
     assert [(route["port"], route["upstream_path"]) for route in routes] == [
         (3001, "/in/"),
         (3000, ""),
@@ -102,9 +100,7 @@ def test_order_images_and_docs(derived: dict[str, Any]) -> None:
     assert derived["services"] == ["app", "db", "proxy"]
     assert derived["start_order"].index("db") < derived["start_order"].index("app")
     assert derived["images"][0] == {"service": "app", "image": "registry.test/app:1.2.3@sha256:0123"}
-    assert [
-        (row["service"], row["memory_mib"], row["cpus"], row["backup"]) for row in derived["docs_table"]
-    ] == [
+    assert [(row["service"], row["memory_mib"], row["cpus"], row["backup"]) for row in derived["docs_table"]] == [
         ("app", 1536, 0.5, ["volume"]),
         ("db", 512, 2.0, ["postgres"]),
         ("proxy", 64, 1.0, []),

@@ -52,10 +52,7 @@ def test_sources_of_another_suite_or_switched_off_do_not_count() -> None:
     assert images.find_mirrors({"debian.sources": DEB822}, "trixie") == Mirrors()
     off = DEB822.replace("Types: deb deb-src", "Enabled: no\nTypes: deb deb-src")
     assert images.find_mirrors({"debian.sources": off}, "bookworm") == Mirrors()
-    assert (
-        images.find_mirrors({"debian.sources": DEB822.replace("deb deb-src", "deb-src")}, "bookworm")
-        == Mirrors()
-    )
+    assert images.find_mirrors({"debian.sources": DEB822.replace("deb deb-src", "deb-src")}, "bookworm") == Mirrors()
 
 
 def test_an_image_gets_the_same_mirrors_for_its_own_suite() -> None:
@@ -90,9 +87,7 @@ def folder(root: Path, name: str, **files: str) -> Path:
     return root
 
 
-def test_a_change_reaches_the_images_above_and_no_other(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_change_reaches_the_images_above_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("base", "upper", "alone"):
         folder(tmp_path, name)
     monkeypatch.setattr(images, "IMAGES", tmp_path)

@@ -22,9 +22,7 @@ _UNITS = {"": 1, "k": 1024, "m": _MIB, "g": 1024 * _MIB}
 # Docker refuses less; mostly it is a unit that was forgotten.
 _LEAST_MEMORY_MIB = 6
 _LAST_PORT = 65535
-_SHORT_PORT = re.compile(
-    r"(?P<ip>[\d.]+|\[[\da-fA-F:]+\]):(?P<host>\d+):(?P<container>\d+)(?:/(?P<protocol>\w+))?"
-)
+_SHORT_PORT = re.compile(r"(?P<ip>[\d.]+|\[[\da-fA-F:]+\]):(?P<host>\d+):(?P<container>\d+)(?:/(?P<protocol>\w+))?")
 
 
 @dataclass(frozen=True)
@@ -210,12 +208,8 @@ def _check_bind(source: str, at: Place) -> None:
     path = posixpath.normpath(source)
     if not path.startswith("/"):
         at.refuse(f"'{source}' must be an absolute path")
-    elif path.endswith("/docker.sock") or any(
-        socket.startswith(path.rstrip("/") + "/") for socket in _DOCKER_SOCKETS
-    ):
-        at.refuse(
-            f"'{source}' is forbidden: it hands the container the Docker socket, which is root on the host"
-        )
+    elif path.endswith("/docker.sock") or any(socket.startswith(path.rstrip("/") + "/") for socket in _DOCKER_SOCKETS):
+        at.refuse(f"'{source}' is forbidden: it hands the container the Docker socket, which is root on the host")
 
 
 def _items(value: object, at: Place) -> Iterator[tuple[Any, Place]]:

@@ -61,17 +61,13 @@ def capacity_plan(rows: Sequence[Mapping[str, Any]], ram_mib: int, reserve_mib: 
         "ram_mib": ram_mib,
         "spare_mib": spare_mib,
         "fits": spare_mib >= 0,
-        "could_switch_off": [
-            row["service"] for row in largest_first if not row["required"] and not row["needed_by"]
-        ],
+        "could_switch_off": [row["service"] for row in largest_first if not row["required"] and not row["needed_by"]],
     }
 
 
 def render_plan(plan: Mapping[str, Any]) -> str:
     """The capacity plan as a table for a terminal; if it does not fit, with what could be done about it."""
-    lines = [
-        (row["service"], row["limit_mib"], "required" if row["required"] else "") for row in plan["rows"]
-    ]
+    lines = [(row["service"], row["limit_mib"], "required" if row["required"] else "") for row in plan["rows"]]
     sums = [
         ("all services", plan["services_mib"], ""),
         ("reserved for the host", plan["reserve_mib"], ""),
@@ -82,9 +78,7 @@ def render_plan(plan: Mapping[str, Any]) -> str:
     table = [f"{name:<{width}} {mib:>6} MiB  {note}".rstrip() for name, mib, note in lines + sums]
     table.insert(len(lines), "-" * (width + 11))
     if not plan["fits"]:
-        table.append(
-            f"Could be switched off (services_enabled): {', '.join(plan['could_switch_off']) or 'nothing'}"
-        )
+        table.append(f"Could be switched off (services_enabled): {', '.join(plan['could_switch_off']) or 'nothing'}")
     return "\n".join(table)
 
 
@@ -125,9 +119,7 @@ def networks(catalog: Catalog) -> list[Row]:
 def reach(catalog: Catalog) -> list[list[str]]:
     """Pairs of services that share a network; no other two can talk to each other."""
     return [
-        [one.name, two.name]
-        for one, two in itertools.combinations(catalog, 2)
-        if set(one.networks) & set(two.networks)
+        [one.name, two.name] for one, two in itertools.combinations(catalog, 2) if set(one.networks) & set(two.networks)
     ]
 
 
@@ -181,9 +173,7 @@ def probes(catalog: Catalog) -> list[Row]:
     found = []
     for service in catalog:
         ((kind, probe),) = service.pi["probe"].items()
-        found.append(
-            {"service": service.name, "kind": kind, **(probe if kind == "http" else {"command": list(probe)})}
-        )
+        found.append({"service": service.name, "kind": kind, **(probe if kind == "http" else {"command": list(probe)})})
     return found
 
 

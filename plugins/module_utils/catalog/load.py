@@ -36,9 +36,7 @@ class Catalog:
         return iter(self.services.values())
 
 
-def load(
-    texts: Mapping[str, str], enabled: Sequence[str], edition: str, required: Iterable[str] = ()
-) -> Catalog:
+def load(texts: Mapping[str, str], enabled: Sequence[str], edition: str, required: Iterable[str] = ()) -> Catalog:
     """Read and validate the catalog.
 
     ``texts`` maps service names to their rendered files, ``enabled`` names the services that shall run. Of a
@@ -81,9 +79,7 @@ def _at(service: Service, problems: list[str], key: str = "") -> Place:
     return file / "services" / service.name / key if key else file
 
 
-def _entries(
-    catalog: Catalog, block: str, problems: list[str]
-) -> Iterator[tuple[Service, Mapping[str, Any], Place]]:
+def _entries(catalog: Catalog, block: str, problems: list[str]) -> Iterator[tuple[Service, Mapping[str, Any], Place]]:
     """All entries of the lists ``x-pi.<block>``, each with its service and its place."""
     for service in catalog:
         for index, entry in enumerate(service.pi.get(block, ())):
@@ -115,11 +111,7 @@ def _check_enabled(
 def _is_required(name: str, text: str, edition: str) -> bool:
     """Whether a service that is not enabled ought to be; what else its file says is nobody's concern."""
     service = read_service(name, text, problems=[])
-    return (
-        service is not None
-        and service.pi.get("required", False)
-        and edition in service.pi.get("editions", ())
-    )
+    return service is not None and service.pi.get("required", False) and edition in service.pi.get("editions", ())
 
 
 def _check_editions(catalog: Catalog, edition: str, problems: list[str]) -> None:
@@ -237,9 +229,7 @@ def _check_dumps(catalog: Catalog, problems: list[str]) -> None:
                     at.refuse(f"no enabled service declares database '{name}'{hint(name, names)}")
     for _, entry, at in declared:
         if "name" in entry and entry["name"] not in dumped:
-            at.refuse(
-                f"no x-pi.backup entry of kind postgres covers database '{entry['name']}'; add it there"
-            )
+            at.refuse(f"no x-pi.backup entry of kind postgres covers database '{entry['name']}'; add it there")
 
 
 def _check_passwords(catalog: Catalog, problems: list[str]) -> None:

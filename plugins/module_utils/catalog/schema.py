@@ -45,9 +45,7 @@ def _matching(expect: str, pattern: str) -> Rule:
 
 def _integer(low: int, high: int) -> Rule:
     # type(), because YAML's true is an int in Python.
-    return _scalar(
-        f"a number from {low} to {high}", lambda value: type(value) is int and low <= value <= high
-    )
+    return _scalar(f"a number from {low} to {high}", lambda value: type(value) is int and low <= value <= high)
 
 
 def _one_of(*words: str) -> Rule:
@@ -121,9 +119,7 @@ def _variants(kinds: Mapping[str, Mapping[str, Key]]) -> Rule:
     return Rule(expect, read)
 
 
-_LINE = _scalar(
-    "one line of text", lambda value: isinstance(value, str) and value.strip() != "" and "\n" not in value
-)
+_LINE = _scalar("one line of text", lambda value: isinstance(value, str) and value.strip() != "" and "\n" not in value)
 _NAME = _matching("a name of lower-case letters, digits and _", r"[a-z][a-z0-9_]*")
 _VOLUME = _matching("the name of a volume", r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
 _PATH = _matching("a path that starts with /", r"/[^\s?#]*")

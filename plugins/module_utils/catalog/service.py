@@ -64,9 +64,7 @@ def read_service(name: str, text: str, problems: list[str]) -> Service | None:
         found = ", ".join(map(str, services)) if isinstance(services, dict) else shown(services)
         (at / "services").refuse(f"must hold exactly one service, the mapping '{name}'; found: {found}")
         return None
-    blocks = {
-        block: _definitions(document.get(block), at / block) for block in ("networks", "volumes", "secrets")
-    }
+    blocks = {block: _definitions(document.get(block), at / block) for block in ("networks", "volumes", "secrets")}
     pi = X_PI.read(document.get("x-pi"), at / "x-pi") or {}
     service = _read_compose(name, services[name], blocks, pi, at / "services" / name)
     _check_definitions(service, at)
@@ -84,9 +82,7 @@ class _Loader(yaml.SafeLoader):
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode):
                 if key.value in seen:
-                    raise yaml.composer.ComposerError(
-                        None, None, f"key '{key.value}' is there twice", key.start_mark
-                    )
+                    raise yaml.composer.ComposerError(None, None, f"key '{key.value}' is there twice", key.start_mark)
                 seen.add(key.value)
         return node
 
@@ -111,9 +107,7 @@ def _parse(text: str, at: Place) -> dict[Any, Any] | None:
 def _definitions(value: object, at: Place) -> dict[str, dict[str, Any]]:
     """A top-level block of definitions; an empty definition is {}."""
     block = {} if value is None else value
-    if not isinstance(block, dict) or not all(
-        item is None or isinstance(item, dict) for item in block.values()
-    ):
+    if not isinstance(block, dict) or not all(item is None or isinstance(item, dict) for item in block.values()):
         at.refuse("must be a mapping of names, each with a mapping or nothing")
         return {}
     return {str(name): definition or {} for name, definition in block.items()}
@@ -159,9 +153,7 @@ def _check_definitions(service: Service, at: Place) -> None:
     """Volumes and secrets are defined in the file that uses them, and used where they are defined."""
     here = at / "services" / service.name
     if not service.networks:
-        (here / "networks").refuse(
-            "missing; name the networks it joins, or it shares one with everybody else"
-        )
+        (here / "networks").refuse("missing; name the networks it joins, or it shares one with everybody else")
     for block, used in (("volumes", service.volumes), ("secrets", service.secrets)):
         defined = service.defines[block]
         for name in used:
@@ -169,9 +161,7 @@ def _check_definitions(service: Service, at: Place) -> None:
                 (here / block).refuse(f"'{name}' is not defined by {block} of this file{hint(name, defined)}")
         for name in defined:
             if name not in used:
-                (at / block / name).refuse(
-                    "is defined, but the service does not mount it; remove one or add the other"
-                )
+                (at / block / name).refuse("is defined, but the service does not mount it; remove one or add the other")
     for name, definition in service.defines["secrets"].items():
         if definition != {"file": f"{SECRETS_DIR}/{name}"}:
             (at / "secrets" / name).refuse(f"must be file: {SECRETS_DIR}/{name}, and nothing else")

@@ -52,9 +52,7 @@ class CheckRequest:
         try:
             pairs = parse_qsl(query.decode("ascii"), errors="strict", max_num_fields=len(_FIELDS))
         except ValueError as error:
-            raise InvalidInput(
-                None, f"the query is not UTF-8 or has more than {len(_FIELDS)} fields"
-            ) from error
+            raise InvalidInput(None, f"the query is not UTF-8 or has more than {len(_FIELDS)} fields") from error
         document: dict[str, Any] = {}
         for name, value in pairs:
             if name in document:

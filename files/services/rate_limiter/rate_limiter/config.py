@@ -29,9 +29,7 @@ class Config:
             redis_host=environment.get("REDIS_HOST", "redis"),
             redis_port=_port(environment, "REDIS_PORT", 6379),
             redis_user=environment.get("REDIS_USER", "rate_limiter"),
-            redis_password=_secret(
-                environment, "REDIS_PASSWORD_FILE", "/run/secrets/redis_rate_limiter_password"
-            ),
+            redis_password=_secret(environment, "REDIS_PASSWORD_FILE", "/run/secrets/redis_rate_limiter_password"),
             redis_timeout=_seconds(environment, "REDIS_TIMEOUT", 0.25),
             host=environment.get("RATE_LIMITER_HOST", "0.0.0.0"),  # noqa: S104  # only networks of its container
             port=_port(environment, "RATE_LIMITER_PORT", 3001),
