@@ -1,4 +1,4 @@
-"""The few HTTP calls to n8n that publishing workflows takes: owner session, short-lived API key, public API."""
+"""The few HTTP calls to n8n that publishing takes: owner session, short-lived API key, public API."""
 
 from __future__ import annotations
 

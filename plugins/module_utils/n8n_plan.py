@@ -1,7 +1,7 @@
-"""What separates the workflow files and credentials of this project from a running n8n: pure functions, no I/O.
+"""What separates the workflow files and credentials of this project from a running n8n: no I/O in here.
 
-A *workflow file* is the JSON object n8n exports: {id, name, nodes, connections, settings, ...}. Other keys of an export
-(versionId, updatedAt, pinData, ...) change by themselves and are left out everywhere.
+A *workflow file* is the JSON object n8n exports: {id, name, nodes, connections, settings, ...}. Other keys of
+an export (versionId, updatedAt, pinData, ...) change by themselves and are left out everywhere.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Workflow(NamedTuple):
 
 
 class Action(NamedTuple):
-    """One thing to do, with what it replaces; `verb` is a key of VERBS, `id` the workflow's or credential's."""
+    """One thing to do: `verb` is a key of VERBS, `id` the workflow's or credential's."""
 
     verb: str
     id: str
@@ -137,14 +137,14 @@ def _problems(content: object) -> list[str]:
         if missing := [key for key in ("id", "name", "type", "typeVersion") if key not in node]:
             wrong.append(f"node {node.get('name', number)}: {', '.join(missing)} missing")
         elif node["type"] == _WEBHOOK and not node.get("webhookId"):
-            wrong.append(f"webhook node '{node['name']}' has no webhookId; n8n would give it another one each time")
+            wrong.append(f"webhook node '{node['name']}' has no webhookId; n8n would give it a new one each time")
     if wrong:
         return wrong
     names = [node["name"] for node in nodes]
     wrong += [f"two nodes are named '{name}'" for name in sorted(set(names)) if names.count(name) > 1]
     wrong += [f"connections name '{name}', which is no node" for name in sorted(_connected(content) - set(names))]
     if not any(_starts(node) for node in nodes):
-        wrong.append("no trigger: a workflow without a webhook, schedule or other trigger node cannot be published")
+        wrong.append("no trigger: without a webhook, schedule or other trigger node it cannot be published")
     return wrong
 
 
@@ -222,7 +222,7 @@ def _nodes(nodes: list[Json], declared: list[Json]) -> Json:
 
 
 def plan_credentials(credentials: list[Json], key: str, state: Json) -> list[Action]:
-    """Return an action for each {id, name, type, data} that n8n lacks or that is not what was imported last."""
+    """Return an action for each {id, name, type, data} that n8n lacks or that differs from the last import."""
     applied = state["applied"].get("credential", {})
     return [
         Action("import credential", credential["id"], f"{credential['name']} ({credential['id']})")
@@ -257,7 +257,7 @@ def _steps(workflow: Workflow, live: Json | None) -> list[str]:
     changed = not same(workflow, live)
     if changed:
         steps.append("update")
-    # Updating a published workflow publishes it again; anything else that is not live must be published by hand.
+    # Updating a published workflow publishes it again; everything else takes a step of its own.
     if not live["active"] or (not changed and not same_content(workflow.body, live["live"])):
         steps.append("publish")
     return steps
@@ -267,8 +267,8 @@ def missing_credentials(workflows: list[Workflow], credentials: list[Json], stat
     """List the credentials that nodes name but that are neither declared nor in n8n (it would unlink them)."""
     known = set(state["credentials"]) | {credential["id"] for credential in credentials}
     return [
-        f"{workflow.file}: node '{node['name']}' uses credential '{credential.get('name')}' ({credential.get('id')}),"
-        " which is neither declared nor in n8n"
+        f"{workflow.file}: node '{node['name']}' uses credential '{credential.get('name')}'"
+        f" ({credential.get('id')}), which is neither declared nor in n8n"
         for workflow in workflows
         for node in workflow.body["nodes"]
         for credential in node.get("credentials", {}).values()
@@ -283,9 +283,10 @@ def unknown_nodes(workflows: list[Workflow], available: list[str]) -> list[str]:
     problems = []
     for workflow in workflows:
         for node in workflow.body["nodes"]:
+            where = f"{workflow.file}: node '{node['name']}'"
             kind, version = node["type"], f"{node['typeVersion']:g}"
             if kind not in types:
-                problems.append(f"{workflow.file}: node '{node['name']}': this n8n has no node type {kind}")
+                problems.append(f"{where}: this n8n has no node type {kind}")
             elif f"{kind}@{version}" not in have:
-                problems.append(f"{workflow.file}: node '{node['name']}': this n8n has no version {version} of {kind}")
+                problems.append(f"{where}: this n8n has no version {version} of {kind}")
     return problems

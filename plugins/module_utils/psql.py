@@ -24,9 +24,7 @@ class SqlError(Exception):
 def identifier(name: str, what: str) -> str:
     """Return `name` quoted for SQL. Raises SqlError naming `what` unless it is a plain lower-case name."""
     if not _IDENTIFIER.fullmatch(name) or name.startswith("pg_"):
-        raise SqlError(
-            f"{what} '{name}' is not usable: write a-z, 0-9 and _, at most 63, not starting with a digit or pg_"
-        )
+        raise SqlError(f"{what} '{name}' is not usable: use a-z, 0-9 and _, at most 63, no digit or pg_ first")
     return f'"{name}"'
 
 
@@ -38,7 +36,7 @@ def literal(text: str) -> str:
 def psql(container: str, sql: str, *, superuser: str = "postgres", database: str = "postgres") -> str:
     """Run an SQL script (psql's own backslash commands included) and return its unaligned output.
 
-    Stops at the first error. Raises SqlError with PostgreSQL's message, ContainerAway when nothing runs there.
+    Stops at the first error. Raises SqlError with PostgreSQL's message, or ContainerAway.
     """
     command = [
         "psql",

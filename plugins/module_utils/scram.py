@@ -37,7 +37,7 @@ def make_verifier(password: str, salt: bytes | None = None, iterations: int = _I
 
 
 def matches(password: str, stored: str | None) -> bool:
-    """Say whether `stored` (pg_authid.rolpassword; None or another scheme never matches) belongs to `password`."""
+    """Say whether `stored` (pg_authid.rolpassword) belongs to `password`; another scheme never does."""
     parts = _STORED.fullmatch(stored or "")
     if parts is None:
         return False

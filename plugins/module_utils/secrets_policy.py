@@ -23,7 +23,6 @@ WELL_KNOWN = frozenset(
         "master",
         "monkey",
         "mysql",
-        "n8n",
         "nginx",
         "passphrase",
         "passwd",
@@ -72,7 +71,7 @@ def check(name: str, value: str) -> str | None:
         return "holds a line break or a NUL character"
     if len(value) < SHORTEST:
         return f"has {len(value)} characters, at least {SHORTEST} are needed"
-    if _core(value) in WELL_KNOWN or _core(value.translate(LEET)) in WELL_KNOWN:
+    if _core(value) in WELL_KNOWN or _unleet(value) in WELL_KNOWN:
         return "is a well-known password with something added"
     if _core(value) in {_core(name), *(_core(part) for part in name.split("_") if len(part) > 2)}:
         return "is its own name"
@@ -85,5 +84,10 @@ def check(name: str, value: str) -> str | None:
 
 
 def _core(text: str) -> str:
-    """Letters of the text, lower case, without what is put around a word (n8n keeps the digit inside it)."""
-    return re.sub(r"[^a-z0-9]", "", text.lower()).strip(string.digits) if text.lower() != "n8n" else "n8n"
+    """The letters of the text, lower case, without digits and signs around and inside."""
+    return re.sub(r"[^a-z]", "", text.lower())
+
+
+def _unleet(text: str) -> str:
+    """The same with letters for the digits and signs inside that stand for them."""
+    return _core(re.sub(r"[\W\d_]+$", "", text).translate(LEET))

@@ -27,18 +27,18 @@ DOCUMENTATION = r"""
 module: n8n_workflows
 short_description: Workflow files and credentials, live in a running n8n
 description:
-  - Publishes exactly the content of the given workflow files. What is live already is not touched; a changed workflow
-    is replaced without a gap in service; one that was edited or unpublished by hand is put back.
+  - Publishes exactly the content of the given workflow files. What is live already is not touched; a changed
+    workflow is replaced without a gap in service; one that was edited or unpublished by hand is put back.
   - A workflow that this module once published and that is no longer declared is unpublished, never deleted.
-  - Imports credentials whose declared values changed since the last import, or that n8n has lost. A keyed digest of
-    what was imported is kept in the table C(pi_commerce.applied) of n8n's database, never the values.
-  - Refuses before anything is changed when a file cannot work (unknown node type, webhook used twice, no trigger ...).
+  - Imports credentials whose declared values changed since the last import, or that n8n has lost. A keyed digest
+    of what was imported is kept in the table C(pi_commerce.applied) of n8n's database, never the values.
+  - Refuses before anything is changed when a file cannot work (unknown node, webhook used twice, no trigger).
   - For changes to workflows it logs in as the owner and makes an API key that it deletes again.
 options:
   container: {description: Name or id of the running n8n container., type: str, required: true}
   database_container: {description: Name or id of the PostgreSQL container of n8n., type: str, required: true}
   database: {description: Database of n8n., type: str, default: n8n}
-  superuser: {description: Role that psql connects as inside the database container., type: str, default: postgres}
+  superuser: {description: Role psql connects as in the database container., type: str, default: postgres}
   workflows:
     description: All workflow files; leaving one out unpublishes it.
     type: list
@@ -46,7 +46,7 @@ options:
     required: true
     suboptions:
       file: {description: Name of the file; for messages., type: str, required: true}
-      content: {description: "The workflow, as an object or as the text of the file.", type: raw, required: true}
+      content: {description: "The workflow, as an object or as JSON text.", type: raw, required: true}
   credentials:
     description: Credentials to keep in n8n. C(data) and C(secrets) together are the fields n8n asks for.
     type: list
@@ -71,7 +71,8 @@ EXAMPLES = r"""
     container: pi-commerce-n8n-1
     database_container: pi-commerce-postgres-1
     workflows:
-      - {file: health-echo.json, content: "{{ lookup('ansible.builtin.file', 'workflows/health-echo.json') }}"}
+      - file: health-echo.json
+        content: "{{ lookup('ansible.builtin.file', 'workflows/health-echo.json') }}"
     credentials:
       - id: piShopPostgres01
         name: Shop database
@@ -92,19 +93,19 @@ actions:
 """
 
 _NOTHING: dict[str, Any] = {"workflows": {}, "credentials": [], "applied": {}}
-# n8n's command line reads files only: this one is private, lies on the container's tmpfs and is gone when sh ends.
+# n8n's command line reads files only: this one is private, on the container's tmpfs, and gone when sh ends.
 _IMPORT = 'umask 077; file=$(mktemp); trap \'rm -f "$file"\' EXIT; cat >"$file"; n8n "import:$0" --input="$file"'
 _IMPORT_SECONDS = 300  # each call boots half of n8n
 
 
 def read_state(container: str, superuser: str, database: str, workflows: list[Workflow]) -> dict[str, Any]:
-    """Read what n8n has and what was imported before, in one psql call; for the shape see n8n_plan.plan_workflows."""
+    """Read what n8n has and what was imported before, in one psql call; for its shape see plan_workflows."""
     declared = f"ARRAY[{', '.join(literal(workflow.id) for workflow in workflows)}]::text[]"
     script = f"""
         SELECT to_regclass('pi_commerce.applied') IS NOT NULL AS recorded \\gset
         \\if :recorded
         SELECT coalesce(json_object_agg(kind, digests), '{{}}')
-          FROM (SELECT kind, json_object_agg(id, digest) AS digests FROM pi_commerce.applied GROUP BY kind) AS kinds;
+          FROM (SELECT kind, json_object_agg(id, digest) AS digests FROM pi_commerce.applied GROUP BY 1) AS _;
         \\else
         SELECT '{{}}';
         \\endif
@@ -116,7 +117,7 @@ def read_state(container: str, superuser: str, database: str, workflows: list[Wo
                 'live', json_build_object('nodes', h.nodes, 'connections', h.connections))
               ELSE json_build_object('name', w.name, 'active', w.active) END), '{{}}')
             FROM workflow_entity w LEFT JOIN workflow_history h ON h."versionId" = w."activeVersionId"));
-    """
+    """  # every value is a literal()
     applied, _, rest = psql(container, script, superuser=superuser, database=database).partition("\n")
     return {"applied": json.loads(applied), **json.loads(rest)}
 
@@ -130,8 +131,9 @@ def record(container: str, superuser: str, database: str, digests: dict[tuple[st
         CREATE SCHEMA IF NOT EXISTS pi_commerce;
         CREATE TABLE IF NOT EXISTS pi_commerce.applied
           (kind text, id text, digest text NOT NULL, PRIMARY KEY (kind, id));
-        INSERT INTO pi_commerce.applied VALUES {values} ON CONFLICT (kind, id) DO UPDATE SET digest = excluded.digest;
-    """
+        INSERT INTO pi_commerce.applied VALUES {values}
+          ON CONFLICT (kind, id) DO UPDATE SET digest = excluded.digest;
+    """  # every value is a literal()
     psql(container, script, superuser=superuser, database=database)
 
 
@@ -147,6 +149,7 @@ class Converge:
     """One run: what is declared, what n8n has, and the steps between."""
 
     def __init__(self, params: dict[str, Any]) -> None:
+        """Check what is declared. Raises WorkflowError."""
         self.params = params
         self.workflows = read_workflows(params["workflows"])
         self.credentials = [
@@ -163,8 +166,8 @@ class Converge:
         """Decide the steps. Raises WorkflowError when a workflow could not work."""
         if problems := missing_credentials(self.workflows, self.credentials, state):
             raise WorkflowError("\n".join(problems))
-        self.credential_steps = plan_credentials(self.credentials, self.params["digest_key"], state)
-        self.workflow_steps = plan_workflows(self.workflows, state)
+        self.credential_steps: list[Action] = plan_credentials(self.credentials, self.params["digest_key"], state)
+        self.workflow_steps: list[Action] = plan_workflows(self.workflows, state)
         recorded = state["applied"].get("workflow", {})
         self.unrecorded = [workflow for workflow in self.workflows if workflow.id not in recorded]
 

@@ -15,8 +15,8 @@ DOCUMENTATION = r"""
 module: postgres_databases
 short_description: Databases of a PostgreSQL container, each with the one role that may use it
 description:
-  - Makes sure that every role exists as a plain login role with the given password, that every database is owned
-    by its role, and that nobody else (not PUBLIC, no other role) may connect to it. Superusers always may.
+  - Makes sure that every role exists as a plain login role with the given password, that every database is
+    owned by its role, and that nobody else (not PUBLIC, no other role) may connect to it. Superusers always may.
   - The password travels as a SCRAM-SHA-256 verifier made on the managed host, never in plain text.
   - One read; one write only when something differs. Databases and roles that are not named stay as they are.
 options:
@@ -80,15 +80,13 @@ def refuse_bad_input(databases: list[dict[str, Any]], superuser: str) -> None:
             raise SqlError(f"databases: '{name}' is listed twice")
         seen.add(name)
         if owner == superuser:
-            raise SqlError(
-                f"databases: '{name}' must not be owned by the superuser '{superuser}'; name a role of its own"
-            )
+            raise SqlError(f"databases: '{name}' must not be owned by the superuser '{superuser}'; name another role")
         try:
             refuse_unusable(database["password"])
         except ValueError as error:
             raise SqlError(f"databases: the password of role '{owner}' {error}") from error
         if passwords.setdefault(owner, database["password"]) != database["password"]:
-            raise SqlError(f"databases: role '{owner}' is given two different passwords; write the same one everywhere")
+            raise SqlError(f"databases: role '{owner}' is given two different passwords; write one everywhere")
 
 
 def read_state(container: str, superuser: str, databases: list[dict[str, Any]]) -> dict[str, Any]:
@@ -108,8 +106,8 @@ def read_state(container: str, superuser: str, databases: list[dict[str, Any]]) 
                   FROM aclexplode(coalesce(datacl, acldefault('d', datdba))) WHERE grantee <> datdba),
               'usable', has_database_privilege(datdba, oid, 'CONNECT, CREATE')
             )), '{{}}') FROM pg_database WHERE datname IN ({names})));
-    """
-    # `public` can only be looked at from inside its database, and connecting to a missing one would stop psql.
+    """  # every value is a literal()
+    # `public` is seen from inside its database only, and connecting to a missing one would stop psql.
     for database in databases:
         name = literal(database["name"])
         script += f"""
@@ -118,14 +116,14 @@ def read_state(container: str, superuser: str, databases: list[dict[str, Any]]) 
         \\connect {identifier(database["name"], "database")}
         SELECT json_build_object({name}, pg_get_userbyid(nspowner)) FROM pg_namespace WHERE nspname = 'public';
         \\endif
-        """
+        """  # a literal() and an identifier()
     answer, *schemas = [json.loads(line) for line in psql(container, script, superuser=superuser).splitlines()]
     answer["schemas"] = {name: owner for schema in schemas for name, owner in schema.items()}
     return dict(answer)
 
 
 def role_changes(owner: str, password: str, state: dict[str, Any] | None) -> list[Change]:
-    """What to do so that role `owner` is a plain login role with `password`; `state` is None when it is missing."""
+    """What makes role `owner` a plain login role with `password`; `state` is None when it is missing."""
     quoted = identifier(owner, "owner")
     if state is None:
         sql = f"CREATE ROLE {quoted} {_PLAIN_ROLE} PASSWORD {literal(make_verifier(password))};"
@@ -155,7 +153,7 @@ def database_changes(name: str, owner: str, state: dict[str, Any] | None, schema
     if not state["usable"]:
         sql = f"GRANT ALL ON DATABASE {quoted} TO {role};"
         changes.append(Change(f"grant database {name} to its owner {owner}", sql))
-    # pg_database_owner is PostgreSQL's name for "whoever owns this database": it follows every change of owner.
+    # pg_database_owner is PostgreSQL's name for "whoever owns this database": it follows a change of owner.
     if schema_owner not in (None, owner, "pg_database_owner"):
         sql = f"\\connect {quoted}\nALTER SCHEMA public OWNER TO pg_database_owner;"
         changes.append(Change(f"give schema public of database {name} to its owner", sql))

@@ -16,8 +16,8 @@ DOCUMENTATION = r"""
 module: postgres_migrations
 short_description: Numbered SQL files, each applied once
 description:
-  - Applies the files that the database has not seen yet, in the order of their names, each in one transaction together
-    with its record in the table C(schema_migrations) (name, sha256, applied_at).
+  - Applies the files that the database has not seen yet, in the order of their names, each in one transaction
+    together with its record in the table C(schema_migrations) (name, sha256, applied_at).
   - Refuses an applied file that was edited, and a new file that sorts before an applied one.
   - A file is plain SQL without BEGIN, COMMIT and psql commands. It runs as the owner role.
 options:
@@ -105,9 +105,7 @@ def pending(migrations: list[Migration], applied: dict[str, str]) -> list[Migrat
     for migration in migrations:
         if migration.name not in applied:
             if migration.name < last:
-                raise SqlError(
-                    f"{migration.name} would come before {last}, which is applied already; give it a higher number"
-                )
+                raise SqlError(f"{migration.name} would come before {last}, which is applied; give it a higher number")
             missing.append(migration)
         elif applied[migration.name] != migration.sha256:
             raise SqlError(
@@ -120,8 +118,8 @@ def pending(migrations: list[Migration], applied: dict[str, str]) -> list[Migrat
 def script_for(migrations: list[Migration], owner: str) -> str:
     """Return the psql script that applies `migrations` as `owner` and prints each name once it is committed.
 
-    Each file is handed over as one string and run by EXECUTE inside one statement: so it commits together with its
-    record or not at all, cannot end the transaction itself, and an open quote in it cannot swallow what follows.
+    Each file is handed over as one string and run by EXECUTE inside one statement: so it commits together with
+    its record or not at all, cannot end the transaction, and an open quote in it cannot swallow what follows.
     """
     parts = [
         f"SET ROLE {identifier(owner, 'owner')};",
@@ -142,7 +140,7 @@ def script_for(migrations: list[Migration], owner: str) -> str:
 
 
 def apply(container: str, superuser: str, database: str, owner: str, migrations: list[Migration]) -> None:
-    """Apply `migrations`. Raises SqlError that names the file that failed and those that were applied before it."""
+    """Apply `migrations`. Raises SqlError naming the file that failed and those applied before it."""
     try:
         psql(container, script_for(migrations, owner), superuser=superuser, database=database)
     except SqlError as failure:

@@ -1,4 +1,4 @@
-"""PostgreSQL and n8n as the stack runs them, on a network of their own, and the modules run by Ansible itself."""
+"""PostgreSQL and n8n as the stack runs them, on a network of their own, and the modules run by Ansible."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 WORKFLOWS = ROOT / "files/workflows"
 OWNER = "owner@shop.test"
 SHOP_CREDENTIAL = "piShopPostgres01"
-# One task whose arguments come from a file as they are: workflows are full of {{ }}, which are n8n's, not Jinja's.
+# One task whose arguments come from a file as they are: the {{ }} in workflows are n8n's, not Jinja's.
 PLAY = [
     {
         "hosts": "localhost",

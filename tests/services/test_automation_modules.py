@@ -354,7 +354,7 @@ def test_drift_is_repaired(stack: Stack) -> None:
     with OwnerSession(stack.api(), OWNER, stack.owner_password, {"update", "unpublish"}) as owner:
         owner.unpublish(ECHO)
         owner.update(INTAKE, {**body_of(files()["order-intake.json"]), "name": "Edited by hand"})
-        # Edited and published, then put back without publishing: the editor shows the file, but the edit is live.
+        # Edited and published, then put back without publishing: the editor shows the file, the edit is live.
         owner.update(EXTRA, body_of(edited))
         path, key = (
             f"/api/v1/workflows/{EXTRA}?publishIfActive=false",
@@ -379,7 +379,7 @@ def test_an_unknown_node_is_refused_before_anything_changes(stack: Stack) -> Non
     broken["health-echo.json"]["nodes"][0]["typeVersion"] = 99
     before = traces(stack)
     message = stack.workflows(broken).values["msg"]
-    assert "order-intake.json: node 'Check fields': this n8n has no node type n8n-nodes-base.doesNotExist" in message
+    assert "node 'Check fields': this n8n has no node type n8n-nodes-base.doesNotExist" in message
     assert "health-echo.json: node 'Probe': this n8n has no version 99 of n8n-nodes-base.webhook" in message
     assert traces(stack) == before
 

@@ -1,0 +1,44 @@
+"""Runs small plays on this machine with the plugins of this project."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def play(folder: Path, tasks: list[dict[str, Any]], *arguments: str, password: str | None = None) -> tuple[int, str]:
+    """Run tasks on localhost from `folder`; returns exit status and everything that was printed."""
+    document = [{"hosts": "localhost", "connection": "local", "gather_facts": False, "tasks": tasks}]
+    (folder / "play.yml").write_text(json.dumps(document))
+    environment = {
+        **os.environ,
+        "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+        "ANSIBLE_NOCOLOR": "1",
+        "ANSIBLE_PYTHON_INTERPRETER": sys.executable,
+    }
+    environment.pop("ANSIBLE_VAULT_PASSWORD_FILE", None)
+    if password is not None:
+        (folder / "password").write_text(password)
+        environment["ANSIBLE_VAULT_PASSWORD_FILE"] = str(folder / "password")
+    done = subprocess.run(
+        [
+            str(Path(sys.executable).parent / "ansible-playbook"),
+            "-i",
+            "localhost,",
+            str(folder / "play.yml"),
+            *arguments,
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=environment,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    return done.returncode, done.stdout

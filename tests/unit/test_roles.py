@@ -1,0 +1,66 @@
+"""What every role must keep to."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import playbooks
+import pytest
+import yaml
+
+ROLES = sorted((playbooks.ROOT / "roles").iterdir())
+
+
+def load(path: Path) -> Any:
+    """A YAML file, or an empty mapping where there is none."""
+    return yaml.safe_load(path.read_text()) or {} if path.exists() else {}
+
+
+@pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
+def test_defaults_and_specification_say_the_same(role: Path) -> None:
+    options = load(role / "meta/argument_specs.yml")["argument_specs"]["main"]["options"]
+    specified = {name: option["default"] for name, option in options.items() if "default" in option}
+    assert specified == load(role / "defaults/main.yml")
+    for name, option in options.items():
+        assert option.get("description"), name
+        assert "default" in option or option.get("required"), f"{name} has no default and is not required"
+
+
+@pytest.mark.parametrize("role", [role for role in ROLES if role.name != "catalog"], ids=lambda role: role.name)
+def test_names_tell_whose_they_are(role: Path) -> None:
+    for name in load(role / "defaults/main.yml"):
+        assert name.startswith(f"{role.name}_"), name
+    for name in load(role / "vars/main.yml"):
+        assert name.startswith(f"_{role.name}_"), name
+
+
+@pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
+def test_task_files_stay_short_and_tasks_have_imperative_names(role: Path) -> None:
+    for path in role.glob("tasks/*.yml"):
+        text = path.read_text()
+        assert len(text.splitlines()) <= 120, path
+        for name in re.findall(r"- name: (.+)", text):
+            assert re.match(r"[A-Z][a-z]+ ", name), f"{path}: {name!r}"
+
+
+def test_shared_variables_are_specified_once() -> None:
+    shared = load(playbooks.ROOT / "inventory/group_vars/all.yml")
+    specified = load(playbooks.ROOT / "roles/catalog/meta/argument_specs.yml")["argument_specs"]["main"]["options"]
+    # images differ between inventories, so they stand beside each.
+    assert set(shared) | {"images"} == set(specified)
+
+
+def test_production_pins_every_image_to_a_version() -> None:
+    images = load(playbooks.ROOT / "inventory/production/group_vars/all/images.yml")["images"]
+    virtual = load(playbooks.ROOT / "inventory/virtual/group_vars/all/virtual.yml")["images"]
+    assert set(images) == set(virtual)
+    for name, image in images.items():
+        assert re.search(r":[^:/]*\d[^:/]*$", image), f"{name}: {image} names no version"
+
+
+def test_both_inventories_share_the_common_variables() -> None:
+    for name in ("virtual", "production"):
+        link = playbooks.ROOT / "inventory" / name / "group_vars/all/00-common.yml"
+        assert link.resolve() == playbooks.ROOT / "inventory/group_vars/all.yml"

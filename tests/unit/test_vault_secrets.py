@@ -1,0 +1,122 @@
+"""`vault_secrets` makes what is missing, keeps what is there, and refuses what is not safe."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import playbooks
+import pytest
+from ansible.parsing.vault import VaultLib, VaultSecret
+
+PASSWORD = "a-vault-password-for-tests"
+
+
+def vault() -> VaultLib:
+    """The vault that the plays open with PASSWORD."""
+    return VaultLib([("default", VaultSecret(PASSWORD.encode()))])
+
+
+def opened(path: Path) -> dict[str, str]:
+    """What stands in the file."""
+    plain: bytes = vault().decrypt(path.read_bytes())
+    return dict(line.split(": ", 1) for line in plain.decode().splitlines())
+
+
+def task(folder: Path, **options: Any) -> dict[str, Any]:
+    """A task that opens the vault file and writes what it got to a file of its own."""
+    return {
+        "vault_secrets": {"path": str(folder / "secrets.vault.yml"), "names": ["one", "two"], **options},
+        "register": "got",
+    }
+
+
+def keep(folder: Path) -> dict[str, Any]:
+    """A task that shows that the values reach later tasks."""
+    return {"copy": {"dest": str(folder / "got"), "content": "{{ got.secrets | to_json }}"}, "no_log": True}
+
+
+def test_first_run_makes_second_run_keeps_nothing_is_shown(tmp_path: Path) -> None:
+    status, output = playbooks.play(tmp_path, [task(tmp_path), keep(tmp_path)], "-vvv", "--diff", password=PASSWORD)
+    assert status == 0, output
+    path = tmp_path / "secrets.vault.yml"
+    secrets = opened(path)
+    assert set(secrets) == {"one", "two"}
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert json.loads((tmp_path / "got").read_text()) == secrets
+    sealed = path.read_bytes()
+    status, again = playbooks.play(tmp_path, [task(tmp_path), keep(tmp_path)], "-vvv", "--diff", password=PASSWORD)
+    assert status == 0, again
+    assert "changed=0" in again
+    assert path.read_bytes() == sealed
+    for value in secrets.values():
+        assert len(value) >= 32
+        assert value not in output
+        assert value not in again
+
+
+def test_new_name_is_added_and_chosen_value_is_taken(tmp_path: Path) -> None:
+    playbooks.play(tmp_path, [task(tmp_path)], password=PASSWORD)
+    before = opened(tmp_path / "secrets.vault.yml")
+    chosen = "My-own-Chosen-Value-77"
+    more = task(tmp_path, names=["one", "two", "three"], values={"two": chosen})
+    status, output = playbooks.play(tmp_path, [more], password=PASSWORD)
+    assert status == 0, output
+    after = opened(tmp_path / "secrets.vault.yml")
+    assert after["one"] == before["one"]
+    assert after["two"] == chosen
+    assert len(after["three"]) >= 32
+    assert chosen not in output
+
+
+def test_check_mode_writes_nothing(tmp_path: Path) -> None:
+    status, output = playbooks.play(tmp_path, [task(tmp_path), keep(tmp_path)], "--check", password=PASSWORD)
+    assert status == 0, output
+    assert "changed=2" in output
+    assert not (tmp_path / "secrets.vault.yml").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "password", "words"),
+    [
+        (
+            vault().encrypt("one: kept-secret-value-123\n"),
+            "another password",
+            ["does not open", "ANSIBLE_VAULT_PASSWORD_FILE"],
+        ),
+        (vault().encrypt("one: kept-secret-value-123\n"), None, ["no vault password"]),
+        (b"one: kept-secret-value-123\n", PASSWORD, ["not encrypted", "ansible-vault encrypt"]),
+        (vault().encrypt("- a list\n"), PASSWORD, ["one text per name"]),
+        (vault().encrypt("one: Password123456\n"), PASSWORD, ["one is a well-known password"]),
+    ],
+    ids=["wrong password", "no password", "plain text", "not a mapping", "weak value"],
+)
+def test_refused_with_file_untouched(tmp_path: Path, content: bytes, password: str | None, words: list[str]) -> None:
+    path = tmp_path / "secrets.vault.yml"
+    path.write_bytes(content)
+    status, output = playbooks.play(tmp_path, [task(tmp_path)], password=password)
+    assert status != 0
+    for word in [*words, "secrets.vault.yml"]:
+        assert word in output
+    assert "kept-secret-value" not in output
+    assert path.read_bytes() == content
+
+
+def test_file_that_git_tracks_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "secrets.vault.yml"
+    path.write_bytes(vault().encrypt("one: kept-secret-value-123\n"))
+    for command in (["init", "--quiet"], ["add", "secrets.vault.yml"]):
+        subprocess.run(["git", *command], cwd=tmp_path, check=True)
+    status, output = playbooks.play(tmp_path, [task(tmp_path)], password=PASSWORD)
+    assert status != 0
+    assert "tracked by git" in output
+
+
+def test_weak_chosen_value_is_refused_without_being_shown(tmp_path: Path) -> None:
+    weak = task(tmp_path, values={"one": "raspberry2024"})
+    status, output = playbooks.play(tmp_path, [weak], password=PASSWORD)
+    assert status != 0
+    assert "one is a well-known password" in output
+    assert not (tmp_path / "secrets.vault.yml").exists()
