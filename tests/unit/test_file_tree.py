@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import playbooks
+import plays
 import pytest
 
 CANARY = "line one of a secret\nand its second line 8d21f\n"
@@ -25,7 +25,7 @@ def run(root: Path, **options: Any) -> dict[str, Any]:
         "with patch_module_args(json.load(sys.stdin)): file_tree.main()"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script, str(playbooks.ROOT / "plugins/modules")],
+        [sys.executable, "-c", script, str(plays.ROOT / "plugins/modules")],
         input=json.dumps(arguments),
         capture_output=True,
         text=True,
@@ -130,7 +130,7 @@ def test_no_secret_in_output_or_log(tmp_path: Path) -> None:
             ],
         }
     }
-    status, output = playbooks.play(tmp_path, [task], "--diff", "-vvv")
+    status, output = plays.play(tmp_path, [task], "--diff", "-vvv")
     assert status == 0, output
     assert (tmp_path / "tree/closed").read_text() == CANARY
     assert "seen" in output
@@ -146,7 +146,7 @@ def test_no_secret_in_output_or_log(tmp_path: Path) -> None:
     )
     arguments = {"root": str(tmp_path / "tree2"), "files": [{"path": "closed", "secret_content": CANARY, **ME}]}
     subprocess.run(
-        [sys.executable, "-c", script, str(playbooks.ROOT / "plugins/modules")],
+        [sys.executable, "-c", script, str(plays.ROOT / "plugins/modules")],
         input=json.dumps(arguments),
         capture_output=True,
         text=True,

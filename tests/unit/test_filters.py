@@ -2,39 +2,35 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
-import playbooks
+import plays
 import summary
 
-sys.path.append(str(playbooks.ROOT / "plugins/filter"))
-
-import monitoring
-import tree
+FILTERS = plays.filters("monitoring") | plays.filters("tree")
 
 
 def test_source_version_changes_with_every_part(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("one")
-    first = tree.source_version(tree.source_files(str(tmp_path)), "base:1")
-    assert first == tree.source_version(tree.source_files(str(tmp_path)), "base:1")
-    assert first != tree.source_version(tree.source_files(str(tmp_path)), "base:2")
+    first = FILTERS["source_version"](FILTERS["source_files"](str(tmp_path)), "base:1")
+    assert first == FILTERS["source_version"](FILTERS["source_files"](str(tmp_path)), "base:1")
+    assert first != FILTERS["source_version"](FILTERS["source_files"](str(tmp_path)), "base:2")
     (tmp_path / "b").write_text("")
-    second = tree.source_version(tree.source_files(str(tmp_path)), "base:1")
+    second = FILTERS["source_version"](FILTERS["source_files"](str(tmp_path)), "base:1")
     (tmp_path / "b").rename(tmp_path / "c")
-    assert len({first, second, tree.source_version(tree.source_files(str(tmp_path)), "base:1")}) == 3
+    assert len({first, second, FILTERS["source_version"](FILTERS["source_files"](str(tmp_path)), "base:1")}) == 3
 
 
 def test_source_files_leave_caches_out_and_carry_the_prefix(tmp_path: Path) -> None:
     for path in ("pkg/a.py", "pkg/__pycache__/a.pyc", ".ruff_cache/x"):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_text("text")
-    assert tree.source_files(str(tmp_path), "build/") == [{"path": "build/pkg/a.py", "content": "text"}]
+    assert FILTERS["source_files"](str(tmp_path), "build/") == [{"path": "build/pkg/a.py", "content": "text"}]
 
 
 def test_secret_file_is_for_its_service_alone() -> None:
     entry = {"name": "db_password", "uid": 999, "gid": 1000, "services": ["db"]}
-    assert tree.secret_file(entry, {"db_password": "x"}) == {
+    assert FILTERS["secret_file"](entry, {"db_password": "x"}) == {
         "path": "db_password",
         "secret_content": "x",
         "mode": "0400",
@@ -45,11 +41,11 @@ def test_secret_file_is_for_its_service_alone() -> None:
 
 def test_scrape_target_becomes_a_group_and_a_probe() -> None:
     target = {"service": "limiter", "target": "limiter:3001", "path": "/metrics"}
-    assert monitoring.scrape_group(target) == {
+    assert FILTERS["scrape_group"](target) == {
         "targets": ["limiter:3001"],
         "labels": {"job": "limiter", "__metrics_path__": "/metrics"},
     }
-    assert monitoring.scrape_probe(target)["port"] == 3001
+    assert FILTERS["scrape_probe"](target)["port"] == 3001
 
 
 def test_summary_shows_state_memory_and_facts() -> None:

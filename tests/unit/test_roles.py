@@ -6,11 +6,11 @@ import re
 from pathlib import Path
 from typing import Any
 
-import playbooks
+import plays
 import pytest
 import yaml
 
-ROLES = sorted((playbooks.ROOT / "roles").iterdir())
+ROLES = sorted((plays.ROOT / "roles").iterdir())
 
 
 def load(path: Path) -> Any:
@@ -46,15 +46,15 @@ def test_task_files_stay_short_and_tasks_have_imperative_names(role: Path) -> No
 
 
 def test_shared_variables_are_specified_once() -> None:
-    shared = load(playbooks.ROOT / "inventory/group_vars/all.yml")
-    specified = load(playbooks.ROOT / "roles/catalog/meta/argument_specs.yml")["argument_specs"]["main"]["options"]
+    shared = load(plays.ROOT / "inventory/group_vars/all.yml")
+    specified = load(plays.ROOT / "roles/catalog/meta/argument_specs.yml")["argument_specs"]["main"]["options"]
     # images differ between inventories, so they stand beside each.
     assert set(shared) | {"images"} == set(specified)
 
 
 def test_production_pins_every_image_to_a_version() -> None:
-    images = load(playbooks.ROOT / "inventory/production/group_vars/all/images.yml")["images"]
-    virtual = load(playbooks.ROOT / "inventory/virtual/group_vars/all/virtual.yml")["images"]
+    images = load(plays.ROOT / "inventory/production/group_vars/all/images.yml")["images"]
+    virtual = load(plays.ROOT / "inventory/virtual/group_vars/all/virtual.yml")["images"]
     assert set(images) == set(virtual)
     for name, image in images.items():
         assert re.search(r":[^:/]*\d[^:/]*$", image), f"{name}: {image} names no version"
@@ -62,5 +62,5 @@ def test_production_pins_every_image_to_a_version() -> None:
 
 def test_both_inventories_share_the_common_variables() -> None:
     for name in ("virtual", "production"):
-        link = playbooks.ROOT / "inventory" / name / "group_vars/all/00-common.yml"
-        assert link.resolve() == playbooks.ROOT / "inventory/group_vars/all.yml"
+        link = plays.ROOT / "inventory" / name / "group_vars/all/00-common.yml"
+        assert link.resolve() == plays.ROOT / "inventory/group_vars/all.yml"

@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import playbooks
+import plays
 import pytest
 from ansible.parsing.vault import VaultLib, VaultSecret
 
@@ -39,7 +39,7 @@ def keep(folder: Path) -> dict[str, Any]:
 
 
 def test_first_run_makes_second_run_keeps_nothing_is_shown(tmp_path: Path) -> None:
-    status, output = playbooks.play(tmp_path, [task(tmp_path), keep(tmp_path)], "-vvv", "--diff", password=PASSWORD)
+    status, output = plays.play(tmp_path, [task(tmp_path), keep(tmp_path)], "-vvv", "--diff", password=PASSWORD)
     assert status == 0, output
     path = tmp_path / "secrets.vault.yml"
     secrets = opened(path)
@@ -47,7 +47,7 @@ def test_first_run_makes_second_run_keeps_nothing_is_shown(tmp_path: Path) -> No
     assert path.stat().st_mode & 0o777 == 0o600
     assert json.loads((tmp_path / "got").read_text()) == secrets
     sealed = path.read_bytes()
-    status, again = playbooks.play(tmp_path, [task(tmp_path), keep(tmp_path)], "-vvv", "--diff", password=PASSWORD)
+    status, again = plays.play(tmp_path, [task(tmp_path), keep(tmp_path)], "-vvv", "--diff", password=PASSWORD)
     assert status == 0, again
     assert "changed=0" in again
     assert path.read_bytes() == sealed
@@ -58,11 +58,11 @@ def test_first_run_makes_second_run_keeps_nothing_is_shown(tmp_path: Path) -> No
 
 
 def test_new_name_is_added_and_chosen_value_is_taken(tmp_path: Path) -> None:
-    playbooks.play(tmp_path, [task(tmp_path)], password=PASSWORD)
+    plays.play(tmp_path, [task(tmp_path)], password=PASSWORD)
     before = opened(tmp_path / "secrets.vault.yml")
     chosen = "My-own-Chosen-Value-77"
     more = task(tmp_path, names=["one", "two", "three"], values={"two": chosen})
-    status, output = playbooks.play(tmp_path, [more], password=PASSWORD)
+    status, output = plays.play(tmp_path, [more], password=PASSWORD)
     assert status == 0, output
     after = opened(tmp_path / "secrets.vault.yml")
     assert after["one"] == before["one"]
@@ -72,7 +72,7 @@ def test_new_name_is_added_and_chosen_value_is_taken(tmp_path: Path) -> None:
 
 
 def test_check_mode_writes_nothing(tmp_path: Path) -> None:
-    status, output = playbooks.play(tmp_path, [task(tmp_path), keep(tmp_path)], "--check", password=PASSWORD)
+    status, output = plays.play(tmp_path, [task(tmp_path), keep(tmp_path)], "--check", password=PASSWORD)
     assert status == 0, output
     assert "changed=2" in output
     assert not (tmp_path / "secrets.vault.yml").exists()
@@ -96,7 +96,7 @@ def test_check_mode_writes_nothing(tmp_path: Path) -> None:
 def test_refused_with_file_untouched(tmp_path: Path, content: bytes, password: str | None, words: list[str]) -> None:
     path = tmp_path / "secrets.vault.yml"
     path.write_bytes(content)
-    status, output = playbooks.play(tmp_path, [task(tmp_path)], password=password)
+    status, output = plays.play(tmp_path, [task(tmp_path)], password=password)
     assert status != 0
     for word in [*words, "secrets.vault.yml"]:
         assert word in output
@@ -109,14 +109,14 @@ def test_file_that_git_tracks_is_refused(tmp_path: Path) -> None:
     path.write_bytes(vault().encrypt("one: kept-secret-value-123\n"))
     for command in (["init", "--quiet"], ["add", "secrets.vault.yml"]):
         subprocess.run(["git", *command], cwd=tmp_path, check=True)
-    status, output = playbooks.play(tmp_path, [task(tmp_path)], password=PASSWORD)
+    status, output = plays.play(tmp_path, [task(tmp_path)], password=PASSWORD)
     assert status != 0
     assert "tracked by git" in output
 
 
 def test_weak_chosen_value_is_refused_without_being_shown(tmp_path: Path) -> None:
     weak = task(tmp_path, values={"one": "raspberry2024"})
-    status, output = playbooks.play(tmp_path, [weak], password=PASSWORD)
+    status, output = plays.play(tmp_path, [weak], password=PASSWORD)
     assert status != 0
     assert "one is a well-known password" in output
     assert not (tmp_path / "secrets.vault.yml").exists()

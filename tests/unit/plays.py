@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
+
+
+def filters(name: str) -> dict[str, Callable[..., Any]]:
+    """The Jinja filters in `plugins/filter/<name>.py`, loaded from the file as Ansible does."""
+    spec = importlib.util.spec_from_file_location(f"filter_{name}", ROOT / "plugins/filter" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    found: dict[str, Callable[..., Any]] = module.FilterModule().filters()
+    return found
 
 
 def play(folder: Path, tasks: list[dict[str, Any]], *arguments: str, password: str | None = None) -> tuple[int, str]:
