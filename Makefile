@@ -11,7 +11,8 @@ export PI_NETWORK ?= 10.213.0
 export PI_ADDRESS := $(PI_NETWORK).10
 export PI_SUITE ?= trixie
 export PI_BOARD ?= pi4-4gb
-export ARCH ?= amd64
+HOST_ARCH := $(if $(filter aarch64 arm64,$(shell uname -m)),arm64,amd64)
+export ARCH ?= $(HOST_ARCH)
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 export ANSIBLE_VAULT_PASSWORD_FILE ?= $(PI_STATE)/vault-password
@@ -36,14 +37,29 @@ lock: setup ## Pin the requirements anew, the controller's and those of our serv
 engine:
 	@bash molecule/shared/host.sh engine
 
+# Another architecture than this computer's is emulated program by program: good enough to boot a Pi and to judge
+# it (`make up ARCH=arm64` ends with the preflight), not for an engine inside it, which needs a kernel of that kind.
+ifeq ($(ARCH),$(HOST_ARCH))
+IMAGES :=
+PLAYBOOK := site.yml
+else
+IMAGES := registry
+PLAYBOOK := playbooks/preflight.yml
+endif
+
 images: setup engine ## Build the images of the virtual Pi and of its services
-	@$(PYTHON) molecule/shared/images.py build
+ifneq ($(ARCH),$(HOST_ARCH))
+	@bash molecule/shared/host.sh emulation
+endif
+	@$(PYTHON) molecule/shared/images.py build $(IMAGES)
 	@$(PYTHON) molecule/shared/images.py build virtual-pi --suite $(PI_SUITE) --arch $(ARCH)
 
 up: images ## Start a virtual Pi and bring up the shop on it
 	@$(PYTHON) molecule/shared/virtual_pi.py up
+ifeq ($(ARCH),$(HOST_ARCH))
 	@$(PYTHON) molecule/shared/images.py push --registry "$$($(PYTHON) molecule/shared/virtual_pi.py registry)"
-	@ansible-playbook $(VIRTUAL) site.yml
+endif
+	@ansible-playbook $(VIRTUAL) $(PLAYBOOK)
 
 down: engine ## Remove the virtual Pi with its data; built images stay for the next time
 	@$(PYTHON) molecule/shared/virtual_pi.py down

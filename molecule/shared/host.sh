@@ -3,7 +3,7 @@
 # nothing when the thing is already there. Usage: host.sh python | engine | debootstrap | emulation
 set -euo pipefail
 
-state=${PI_STATE:?PI_STATE names the folder for the state of the virtual Pi (make sets it)}
+state=${PI_STATE:-.virtual-pi}
 
 say() { printf '==> %s\n' "$*" >&2; }
 die() { printf 'error: %s\n' "$*" >&2; exit 1; }

@@ -36,6 +36,7 @@ import yaml
 REPOSITORY = "pi-commerce"
 LABEL = "pi-commerce.inputs"
 IMAGES = Path(__file__).resolve().parent.parent / "images"
+HOST = Path(__file__).resolve().parent / "host.sh"
 SUITES = ("trixie", "bookworm")
 MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 PULL_SILENCE = 20  # seconds without a word from a registry until it counts as away
@@ -271,8 +272,8 @@ def require_bootstrap(arch: str) -> None:
     """Refuse early when debootstrap cannot work here, and say what to do."""
     if os.geteuid() != 0:
         raise ImageError("no registry answers, and debootstrap needs root: run this as root, or allow `docker pull`")
-    if not any(os.access(Path(folder, "debootstrap"), os.X_OK) for folder in os.get_exec_path()):
-        raise ImageError("no registry answers and debootstrap is missing: `apt-get install debootstrap`")
+    if subprocess.run(["bash", str(HOST), "debootstrap"], check=False).returncode:
+        raise ImageError("no registry answers, and debootstrap could not be had (see above)")
     handler = BINFMT / f"qemu-{MACHINES[arch]}"
     if arch != host_arch() and not (handler.exists() and re.search(r"^flags: .*F", handler.read_text(), re.MULTILINE)):
         raise ImageError(

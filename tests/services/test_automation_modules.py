@@ -132,6 +132,18 @@ def test_unusable_databases_are_refused(postgres: Stack, database: dict[str, str
     assert message in refused.values["msg"]
 
 
+@pytest.mark.parametrize(
+    ("second", "message"),
+    [
+        ({"name": "one", "owner": "me", "password": "x-9-x"}, "'one' is listed twice"),
+        ({"name": "two", "owner": "me", "password": "y-9-y"}, "role 'me' is given two different passwords"),
+    ],
+)
+def test_databases_that_contradict_are_refused(postgres: Stack, second: dict[str, str], message: str) -> None:
+    first = {"name": "one", "owner": "me", "password": "x-9-x"}
+    assert message in postgres.module("postgres_databases", {"databases": [first, second]}).values["msg"]
+
+
 def test_a_container_that_is_away_is_named_but_check_mode_predicts(postgres: Stack) -> None:
     wanted = {
         "container": "no-such-container",
@@ -185,6 +197,14 @@ def test_a_failing_migration_leaves_nothing(postgres: Stack, sql: str, message: 
     assert message in failed
     assert postgres.sql("SELECT string_agg(name, ',') FROM schema_migrations") == "001_whole.sql"
     assert postgres.sql("SELECT to_regclass('half') IS NULL") == "t"
+
+
+@pytest.mark.parametrize(
+    ("name", "sql", "message"),
+    [("1_short.sql", "SELECT 1", "not a usable name"), ("004_empty.sql", " \n", "'004_empty.sql' is empty")],
+)
+def test_an_unusable_migration_is_refused(postgres: Stack, name: str, sql: str, message: str) -> None:
+    assert message in migrate(postgres, {name: sql}).values["msg"]
 
 
 def test_a_missing_database_is_named(postgres: Stack) -> None:
