@@ -244,6 +244,8 @@ def pull_debian(image: Image) -> str | None:
 
 def bootstrap_debian(client: docker.DockerClient, image: Image) -> str:
     """Make a minimal Debian with debootstrap; return the id of the image it became."""
+    # Installs it where it can; where it cannot, the refusal below tells what to do.
+    subprocess.run(["bash", str(HOST), "debootstrap"], check=False)
     require_bootstrap(image.arch)
     mirror = host_mirrors().main
     patterns = dpkg_patterns((IMAGES / "base" / DPKG_CONFIG).read_text())
@@ -272,8 +274,8 @@ def require_bootstrap(arch: str) -> None:
     """Refuse early when debootstrap cannot work here, and say what to do."""
     if os.geteuid() != 0:
         raise ImageError("no registry answers, and debootstrap needs root: run this as root, or allow `docker pull`")
-    if subprocess.run(["bash", str(HOST), "debootstrap"], check=False).returncode:
-        raise ImageError("no registry answers, and debootstrap could not be had (see above)")
+    if not any(os.access(Path(folder, "debootstrap"), os.X_OK) for folder in os.get_exec_path()):
+        raise ImageError("no registry answers and debootstrap is missing: `apt-get install debootstrap`")
     handler = BINFMT / f"qemu-{MACHINES[arch]}"
     if arch != host_arch() and not (handler.exists() and re.search(r"^flags: .*F", handler.read_text(), re.MULTILINE)):
         raise ImageError(
