@@ -61,12 +61,12 @@ ifeq ($(ARCH),$(HOST_ARCH))
 endif
 	@ansible-playbook $(VIRTUAL) $(PLAYBOOK)
 
-down: engine ## Remove the virtual Pi with its data; built images stay for the next time
+down: setup engine ## Remove the virtual Pi with its data; built images stay for the next time
 	@$(PYTHON) molecule/shared/virtual_pi.py down
 	@bash molecule/shared/host.sh engine_stop
 	@rm -rf $(PI_STATE)
 
-clean: engine ## Remove the virtual Pi, the built images, the caches and .venv
+clean: setup engine ## Remove the virtual Pi, the built images, the caches and .venv
 	@$(PYTHON) molecule/shared/virtual_pi.py down
 	@$(PYTHON) molecule/shared/images.py clean
 	@bash molecule/shared/host.sh engine_stop

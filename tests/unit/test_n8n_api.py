@@ -43,7 +43,7 @@ class Script(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def script() -> type[Script]:
-    login = [(200, COOKIE, {})]
+    login: list[tuple[int, dict[str, str], object]] = [(200, COOKIE, {})]
     return type(
         "Answers",
         (Script,),
