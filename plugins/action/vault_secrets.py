@@ -1,10 +1,10 @@
 """Action plugin: the machine's secrets, kept in one vault file on the controller.
 
 Options:
-    path (str): the vault file.
+    path (str): the vault file; a relative one lies beside the playbook.
     names (list of str): secrets that must exist; missing ones are made.
     values (dict, optional): secrets somebody chose; they replace what the file holds. Weak ones are refused.
-    bytes (int, optional): entropy of those that are made, default 24.
+    bytes (int, optional): entropy of those that are made, 16 to 48, default 24 (192 bits).
 
 Returns `secrets` (dict) and `generated` (names). The result is hidden from every output. In check mode nothing is
 written and the values of this run are made up.
@@ -17,20 +17,35 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import yaml
+from ansible import constants as C
 from ansible.errors import AnsibleActionFail, AnsibleError
-from ansible.parsing.vault import VaultLib, VaultSecretsContext, is_encrypted
+from ansible.parsing.vault import VaultLib, VaultSecret, VaultSecretsContext, is_encrypted, match_encrypt_secret
 from ansible.plugins.action import ActionBase
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "module_utils"))
 
 import secrets_policy
 
+# A vault identity: its name, and its password.
+Key = tuple[str, VaultSecret]
+
+# n8n takes passwords of up to 64 characters, which 48 bytes make.
+ENTROPY_BYTES = range(16, 49)
+LOCK_SECONDS = 30
+OPTIONS = {
+    "path": {"type": "path", "required": True},
+    "names": {"type": "list", "elements": "str", "required": True},
+    # Keeps the values out of messages about wrong options.
+    "values": {"type": "dict", "default": {}, "no_log": True},
+    "bytes": {"type": "int", "default": 24},
+}
 REMEDY = "give it with --vault-password-file, --ask-vault-pass or ANSIBLE_VAULT_PASSWORD_FILE"
 
 
@@ -38,29 +53,33 @@ class ActionModule(ActionBase):
     """Runs on the controller, without a connection."""
 
     TRANSFERS_FILES = False
+    _requires_connection = False
     _supports_check_mode = True
-    _VALID_ARGS = frozenset(("path", "names", "values", "bytes"))
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Open the file, make what is missing, write it back if anything is new."""
         result: dict[str, Any] = super().run(tmp, task_vars)
-        arguments = self._task.args
-        path = Path(str(arguments["path"])).expanduser().resolve()
-        chosen = {str(name): str(value) for name, value in (arguments.get("values") or {}).items()}
+        arguments = self.validate_argument_spec(argument_spec=OPTIONS)[1]
+        path = Path(self._loader.path_dwim(arguments["path"])).resolve()
+        chosen = texts(arguments["values"])
         names = [str(name) for name in arguments["names"]]
+        if arguments["bytes"] not in ENTROPY_BYTES:
+            raise AnsibleActionFail(
+                f"bytes: {arguments['bytes']} is not between {min(ENTROPY_BYTES)} and {max(ENTROPY_BYTES)}"
+            )
         vault = self._vault(path)
         _refuse_tracked(path)
         refuse_weak(chosen, "the inventory (secrets_values)")
         if not self._task.check_mode:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with locked(path.parent):
-            stored = read(vault, path)
+            stored, key = read(vault, path)
             refuse_weak(stored, str(path))
-            secrets, generated = complete(stored, names, chosen, int(arguments.get("bytes", 24)))
+            secrets, generated = complete(stored, names, chosen, arguments["bytes"])
             open_to_others = path.exists() and bool(path.stat().st_mode & 0o077)
             if not self._task.check_mode:
                 if secrets != stored:
-                    write(vault, path, secrets)
+                    write(vault, path, secrets, key)
                 elif open_to_others:
                     path.chmod(0o600)
         changed = secrets != stored or open_to_others
@@ -75,6 +94,14 @@ class ActionModule(ActionBase):
         return VaultLib(context.secrets)
 
 
+def texts(values: dict[str, Any]) -> dict[str, str]:
+    """The chosen values as plain texts; refuses numbers, which YAML may have shortened."""
+    others = [name for name, value in values.items() if not isinstance(value, str)]
+    if others:
+        raise AnsibleActionFail(f"values: {', '.join(others)} must be a text; put the value in quotes")
+    return {str(name): str(value) for name, value in values.items()}
+
+
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """One run at a time, so that two first runs cannot both make secrets."""
@@ -82,38 +109,53 @@ def locked(folder: Path) -> Iterator[None]:
         yield
         return
     handle = os.open(folder, os.O_RDONLY)
+    deadline = time.monotonic() + LOCK_SECONDS
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                if time.monotonic() > deadline:
+                    raise AnsibleActionFail(
+                        f"{folder}: another run has held its secrets for {LOCK_SECONDS} seconds; end it, then try again"
+                    ) from error
+                time.sleep(0.05)
         yield
     finally:
         os.close(handle)
 
 
-def read(vault: VaultLib, path: Path) -> dict[str, str]:
-    """All secrets in the file; none when there is no file."""
+def read(vault: VaultLib, path: Path) -> tuple[dict[str, str], Key]:
+    """All secrets in the file, and the vault identity that opened it; for a new file none, and the one to use."""
     if not path.exists():
-        return {}
+        return {}, match_encrypt_secret(vault.secrets, C.DEFAULT_VAULT_ENCRYPT_IDENTITY)
     sealed = path.read_bytes()
     if not is_encrypted(sealed):
         raise AnsibleActionFail(
             f"{path}: is not encrypted; encrypt it with ansible-vault encrypt, or remove it to have new secrets made"
         )
     try:
-        plain = vault.decrypt(sealed)
+        plain, *key = vault.decrypt_and_get_vault_id(sealed)
     except AnsibleError as error:
         raise AnsibleActionFail(
-            f"{path}: the vault password does not open this file; {REMEDY}. "
+            f"{path}: the vault password does not open this file, or the file is damaged; {REMEDY}. "
             "If it is lost, restore both from your backup"
         ) from error
-    content = yaml.safe_load(plain)
+    try:
+        content = yaml.safe_load(plain) or {}
+    except yaml.YAMLError:
+        content = None
+    # Raised out here, without its cause: the parser's own message quotes the line, and with it a secret.
     if not isinstance(content, dict) or not all(isinstance(part, str) for pair in content.items() for part in pair):
         raise AnsibleActionFail(f"{path}: must hold one text per name; correct it with ansible-vault edit")
-    return content
+    return content, (key[0], key[1])
 
 
-def write(vault: VaultLib, path: Path, secrets: dict[str, str]) -> None:
+def write(vault: VaultLib, path: Path, secrets: dict[str, str], key: Key) -> None:
     """Replace the file in one step; plain text never reaches the disk."""
-    sealed = vault.encrypt(yaml.safe_dump(secrets))
+    identity, password = key
+    sealed = vault.encrypt(yaml.safe_dump(secrets), secret=password, vault_id=identity)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
     try:
         with os.fdopen(handle, "wb") as target:
@@ -124,6 +166,12 @@ def write(vault: VaultLib, path: Path, secrets: dict[str, str]) -> None:
     except BaseException:
         os.unlink(temporary)
         raise
+    # Without the folder on disk a power cut could take the only copy of what a machine already uses.
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def complete(

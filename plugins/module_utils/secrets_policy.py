@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import re
 import secrets
 import string
@@ -9,11 +11,15 @@ import string
 SHORTEST = 12
 # Below this length one kind of character alone is too little.
 SHORTEST_OF_ONE_KIND = 16
-# Passwords that programs come with or that people choose first; compared after digits and signs are taken off.
+# Below this many bits (see `_bits`) a value can be guessed by trying.
+LEAST_BITS = 50
+# Passwords that programs come with or that people choose first, alone or one after the other.
 WELL_KNOWN = frozenset(
     [
         "admin",
         "administrator",
+        "asdf",
+        "asdfgh",
         "changeme",
         "changeit",
         "default",
@@ -23,6 +29,7 @@ WELL_KNOWN = frozenset(
         "master",
         "monkey",
         "mysql",
+        "n8n",
         "nginx",
         "passphrase",
         "passwd",
@@ -31,6 +38,7 @@ WELL_KNOWN = frozenset(
         "postgres",
         "postgresql",
         "qwerty",
+        "qwertyuiop",
         "qwertz",
         "raspberry",
         "raspberrypi",
@@ -45,6 +53,7 @@ WELL_KNOWN = frozenset(
         "valkey",
         "welcome",
         "wordpress",
+        "zxcvbn",
     ]
 )
 LEET = str.maketrans({"0": "o", "1": "i", "3": "e", "4": "a", "5": "s", "7": "t", "@": "a", "$": "s", "!": "i"})
@@ -71,23 +80,36 @@ def check(name: str, value: str) -> str | None:
         return "holds a line break or a NUL character"
     if len(value) < SHORTEST:
         return f"has {len(value)} characters, at least {SHORTEST} are needed"
-    if _core(value) in WELL_KNOWN or _unleet(value) in WELL_KNOWN:
+    if _only_words(value, WELL_KNOWN):
         return "is a well-known password with something added"
-    if _core(value) in {_core(name), *(_core(part) for part in name.split("_") if len(part) > 2)}:
+    if _only_words(value, WELL_KNOWN | {part for part in name.lower().split("_") if len(part) > 1}):
         return "is its own name"
     kinds = {next((kind for kind in KINDS if character in kind), "other") for character in value}
     if len(kinds) == 1 and len(value) < SHORTEST_OF_ONE_KIND:
         return f"has one kind of character only: mix them, or use at least {SHORTEST_OF_ONE_KIND}"
     if len(set(value)) < 6:
         return "repeats a few characters"
+    if _bits(value) < LEAST_BITS:
+        return "repeats itself or counts on, so that it can be guessed"
     return None
 
 
-def _core(text: str) -> str:
-    """The letters of the text, lower case, without digits and signs around and inside."""
-    return re.sub(r"[^a-z]", "", text.lower())
+def _only_words(value: str, words: frozenset[str]) -> bool:
+    """Whether no letter is left of the value once the words are taken out of it, also with digits for letters."""
+    lower = value.lower()
+    inner = re.sub(r"[\W\d_]+$", "", lower).translate(LEET)
+    pattern = re.compile("|".join(re.escape(word) for word in sorted(words, key=len, reverse=True)))
+    return any(pattern.search(text) and not re.search("[a-z]", pattern.sub("", text)) for text in (lower, inner))
 
 
-def _unleet(text: str) -> str:
-    """The same with letters for the digits and signs inside that stand for them."""
-    return _core(re.sub(r"[\W\d_]+$", "", text).translate(LEET))
+def _bits(value: str) -> float:
+    """Estimated entropy: characters that neither repeat nor count on, times what each may be.
+
+    Only the shortest block that the value repeats is counted, and in it no character that equals the one before
+    it or stands next to it in the alphabet.
+    """
+    block = value[: (value + value).index(value, 1)]
+    counted = 1 + sum(abs(ord(one) - ord(two)) > 1 for one, two in itertools.pairwise(block))
+    sizes = [len(kind) for kind in KINDS if set(kind) & set(value)]
+    others = len(string.punctuation) + 1 if set(value) - set("".join(KINDS)) else 0
+    return counted * math.log2(sum(sizes) + others)

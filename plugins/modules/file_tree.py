@@ -21,7 +21,7 @@ options:
       path: {description: Path relative to I(root)., type: str, required: true}
       content: {description: Text of the file., type: str}
       secret_content: {description: Text of the file that nobody else may see., type: str}
-      mode: {description: Octal mode., type: str, default: "0644"}
+      mode: {description: Octal mode of four digits; a secret may not be open to others., type: str, default: "0644"}
       owner: {description: Name or number of the owner., type: str, default: root}
       group: {description: Name or number of the group., type: str, default: root}
   directories:
@@ -35,7 +35,9 @@ options:
       owner: {description: Name or number of the owner., type: str, default: root}
       group: {description: Name or number of the group., type: str, default: root}
   purge:
-    description: Folders below I(root) (C(.) for all of it) in which files that are not listed are removed.
+    description:
+      - Folders below I(root) (C(.) for all of it) in which files and links that are not listed are removed, at any
+        depth. A folder directly below C(/) is refused.
     type: list
     elements: str
     default: []
@@ -72,6 +74,19 @@ from typing import NamedTuple
 from ansible.module_utils.basic import AnsibleModule
 
 HIDDEN = "(secret content)\n"
+# Stands for the id of a user or group that an earlier task would have made, had this not been a check.
+NOT_YET = -1
+
+
+class SilentModule(AnsibleModule):
+    """A module that logs nothing on the target.
+
+    `AnsibleModule(no_log=True)` does not do that: Ansible overwrites it with the task's own `no_log`. And the log
+    masks exact values only, so a secret with a line break or a quote stands in it readable.
+    """
+
+    def log(self, msg: str, log_args: dict | None = None) -> None:
+        """Log nothing."""
 
 
 class Refused(Exception):
@@ -89,69 +104,85 @@ class Entry(NamedTuple):
     secret: bool = False
 
 
-def number(name: str, lookup: Callable[[str], tuple], kind: str, path: str) -> int:
+def number(name: str, lookup: Callable[[str], tuple], kind: str, path: str, check_mode: bool) -> int:
     """Numeric id of a user or group given by name or number."""
     if name.isdigit():
         return int(name)
     try:
         return int(lookup(name)[2])
     except KeyError:
+        if check_mode:
+            return NOT_YET
         raise Refused(
             f"{path}: there is no {kind} {name!r} on this machine; create it first or give its number"
         ) from None
 
 
+def below(path: str, root: str) -> bool:
+    """Whether `path` is `root` or lies in it."""
+    return path == root or path.startswith(root.rstrip("/") + "/")
+
+
 def inside(root: str, path: str) -> str:
     """Absolute path of a relative one; refuses what leaves the root, by name or through a link."""
-    joined = os.path.normpath(os.path.join(root, path))
-    if os.path.isabs(path) or not (joined == root or joined.startswith(root.rstrip("/") + "/")):
+    if os.path.isabs(path) or ".." in path.split("/"):
         raise Refused(f"{path!r}: must be relative to {root} and stay below it")
-    parent = os.path.dirname(joined) if joined != root else joined
-    if not os.path.realpath(parent).startswith(os.path.realpath(root)):
+    joined = os.path.normpath(os.path.join(root, path))
+    if not below(os.path.realpath(joined), os.path.realpath(root)):
         raise Refused(f"{path!r}: a link on the way leads out of {root}; remove the link")
     return joined
 
 
 def octal(mode: str, path: str) -> int:
-    """Mode as a number."""
-    if not re.fullmatch(r"0?[0-7]{3,4}", mode):
-        raise Refused(f"{path}: mode {mode!r} is not octal, write for example '0644'")
+    """Mode as a number. Four digits are asked for because YAML turns an unquoted 0644 into 420."""
+    if not re.fullmatch(r"[0-7]{4}", mode):
+        raise Refused(f"{path}: mode {mode!r} is not octal with four digits; write for example '0644', in quotes")
     return int(mode, 8)
 
 
-def read_request(params: dict) -> tuple[list[Entry], list[Entry]]:
+def read_request(params: dict, check_mode: bool) -> tuple[list[Entry], list[Entry]]:
     """Folders (parents first) and files of the request, checked."""
     root = params["root"]
     if not os.path.isabs(root):
         raise Refused(f"root {root!r}: must be absolute")
     folders = {root: Entry(root, octal(params["root_mode"], root), 0, 0)}
+    named: set[str] = set()
     files: dict[str, Entry] = {}
 
     def entry(item: dict, content: bytes | None, secret: bool) -> Entry:
         path = inside(root, item["path"])
-        uid = number(item["owner"], pwd.getpwnam, "user", item["path"])
-        gid = number(item["group"], grp.getgrnam, "group", item["path"])
+        uid = number(item["owner"], pwd.getpwnam, "user", item["path"], check_mode)
+        gid = number(item["group"], grp.getgrnam, "group", item["path"], check_mode)
         return Entry(path, octal(item["mode"], item["path"]), uid, gid, content, secret)
 
     for item in params["directories"]:
         made = entry(item, None, False)
+        if made.path in named:
+            raise Refused(f"{item['path']}: is listed twice")
+        named.add(made.path)
         folders[made.path] = made
     for item in params["files"]:
         secret = item["secret_content"] is not None
         made = entry(item, (item["secret_content"] if secret else item["content"]).encode(), secret)
         if made.path in files:
             raise Refused(f"{item['path']}: is listed twice")
+        if secret and made.mode & 0o007:
+            raise Refused(f"{item['path']}: mode {item['mode']} shows a secret to everybody; set for example '0400'")
         if os.path.islink(made.path) or (os.path.exists(made.path) and not os.path.isfile(made.path)):
             raise Refused(f"{made.path}: is there and is not a plain file; remove it first")
         files[made.path] = made
     for path in list(folders) + list(files):
         parent = os.path.dirname(path)
-        while parent != root and parent.startswith(root.rstrip("/") + "/"):
+        while parent != root and below(parent, root):
             folders.setdefault(parent, Entry(parent, 0o755, 0, 0))
             parent = os.path.dirname(parent)
     for path in folders:
         if path in files or (os.path.lexists(path) and not os.path.isdir(path)):
             raise Refused(f"{path}: has to be a folder and is a file")
+    for folder in params["purge"]:
+        swept = inside(root, folder)
+        if len(os.path.realpath(swept).split("/")) < 3:
+            raise Refused(f"purge {folder!r}: would empty {swept}, which belongs to the system; name a folder in it")
     return [folders[path] for path in sorted(folders)], list(files.values())
 
 
@@ -187,35 +218,49 @@ def write(entry: Entry) -> None:
 
 
 def undeclared(root: str, purge: list, files: list[Entry]) -> list[str]:
-    """Files in the purged folders that the request does not list."""
+    """Files and links in the purged folders that the request does not list."""
     declared = {entry.path for entry in files}
     found: set[str] = set()
     for folder in purge:
-        for base, _, names in os.walk(inside(root, folder)):
+        for base, folders, names in os.walk(inside(root, folder)):
             found.update(os.path.join(base, name) for name in names)
+            found.update(path for path in (os.path.join(base, name) for name in folders) if os.path.islink(path))
     return sorted(found - declared)
 
 
-def shown(content: bytes | None, secret: bool) -> str:
-    """Content for a diff."""
-    if content is None:
-        return ""
-    return HIDDEN if secret else content.decode(errors="replace")
+def content_diff(entry: Entry, before: bytes | None) -> dict[str, str]:
+    """What changes in a file, for `--diff`."""
+    after = entry.content or b""
+    if entry.secret:
+        # The two must differ, or Ansible prints nothing.
+        texts = ("" if before is None else HIDDEN.replace(")", ", old)"), HIDDEN)
+    else:
+        texts = ((before or b"").decode(errors="replace"), after.decode())
+    return {"before_header": entry.path, "after_header": entry.path, "before": texts[0], "after": texts[1]}
+
+
+def rights_diff(entry: Entry) -> dict[str, str]:
+    """What changes in the mode and owner of a file or folder, for `--diff`."""
+    found = os.stat(entry.path)
+    rows = ((stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid), (entry.mode, entry.uid, entry.gid))
+    before, after = (f"mode {mode:04o}, owner {uid}, group {gid}\n" for mode, uid, gid in rows)
+    return {"before_header": entry.path, "after_header": entry.path, "before": before, "after": after}
 
 
 def apply(module: AnsibleModule) -> dict:
     """Carry out the request; returns the module's result."""
-    folders, files = read_request(module.params)
+    folders, files = read_request(module.params, module.check_mode)
     written, adjusted, diffs = [], [], []
     for folder in folders:
         if not os.path.isdir(folder.path):
             written.append(folder.path)
             if not module.check_mode:
-                os.makedirs(folder.path)
-                os.chmod(folder.path, folder.mode)
+                os.makedirs(folder.path, mode=0o700)
                 os.chown(folder.path, folder.uid, folder.gid)
+                os.chmod(folder.path, folder.mode)
         elif declared_folder(module, folder) and differs(folder):
             adjusted.append(folder.path)
+            diffs.append(rights_diff(folder))
             if not module.check_mode:
                 os.chown(folder.path, folder.uid, folder.gid)
                 os.chmod(folder.path, folder.mode)
@@ -223,18 +268,12 @@ def apply(module: AnsibleModule) -> dict:
         before = current(entry)
         if before != entry.content:
             written.append(entry.path)
-            diffs.append(
-                {
-                    "before_header": entry.path,
-                    "after_header": entry.path,
-                    "before": shown(before, entry.secret),
-                    "after": shown(entry.content, entry.secret),
-                }
-            )
+            diffs.append(content_diff(entry, before))
             if not module.check_mode:
                 write(entry)
         elif differs(entry):
             adjusted.append(entry.path)
+            diffs.append(rights_diff(entry))
             if not module.check_mode:
                 os.chown(entry.path, entry.uid, entry.gid)
                 os.chmod(entry.path, entry.mode)
@@ -248,7 +287,7 @@ def apply(module: AnsibleModule) -> dict:
         "written": written,
         "adjusted": adjusted,
         "removed": removed,
-        "diff": diffs,
+        **({"diff": diffs} if module._diff else {}),
     }
 
 
@@ -274,7 +313,7 @@ def main() -> None:
         "mode": {"type": "str", "default": "0755"},
         **owner,
     }
-    module = AnsibleModule(
+    module = SilentModule(
         argument_spec={
             "root": {"type": "path", "required": True},
             "root_mode": {"type": "str", "default": "0755"},
@@ -290,8 +329,6 @@ def main() -> None:
             "purge": {"type": "list", "elements": "str", "default": []},
         },
         supports_check_mode=True,
-        # Arguments are not logged on the target: there, only exact values would be masked, not quoted ones.
-        no_log=True,
     )
     try:
         module.exit_json(**apply(module))

@@ -18,7 +18,7 @@ ME = {"owner": str(os.getuid()), "group": str(os.getgid())}
 
 def run(root: Path, **options: Any) -> dict[str, Any]:
     """The module's result, run as Ansible runs it: a process of its own with its arguments on standard input."""
-    arguments = {"root": str(root), **options, "_ansible_diff": True}
+    arguments = {"root": str(root), "_ansible_diff": True, **options}
     script = (
         "import sys; sys.path.insert(0, sys.argv[1]); import file_tree; "
         "from ansible.module_utils.testing import patch_module_args; import json\n"
@@ -88,9 +88,13 @@ def test_check_mode_predicts_and_writes_nothing(tmp_path: Path) -> None:
     [
         ({"path": "../out"}, ["../out", "stay below"]),
         ({"path": "/etc/out"}, ["/etc/out", "relative"]),
+        ({"path": "a/../../out"}, ["a/../../out", "stay below"]),
         ({"path": "a", "mode": "999"}, ["a", "999", "octal"]),
+        # What an unquoted 0644 becomes in YAML.
+        ({"path": "a", "mode": 420}, ["a", "420", "in quotes"]),
         ({"path": "a", "owner": "nobody-here"}, ["nobody-here", "user"]),
         ({"path": "link/a"}, ["link/a", "leads out"]),
+        ({"path": "sibling/a"}, ["sibling/a", "leads out"]),
         ({"path": "folder"}, ["folder", "not a plain file"]),
         ({"path": "good/below"}, ["good", "has to be a folder"]),
     ],
@@ -101,12 +105,22 @@ def test_bad_entry_is_refused_before_anything_is_written(
     root = tmp_path / "root"
     (root / "folder").mkdir(parents=True)
     (root / "link").symlink_to(tmp_path)
+    (tmp_path / "root-of-another").mkdir()
+    (root / "sibling").symlink_to(tmp_path / "root-of-another")
     before = sorted(str(path) for path in tmp_path.rglob("*"))
     result = run(root, files=[file("good"), {**file("x"), **entry}])
     assert result["failed"]
     for word in words:
         assert word in result["msg"]
     assert sorted(str(path) for path in tmp_path.rglob("*")) == before
+
+
+def test_secret_that_everybody_could_read_is_refused(tmp_path: Path) -> None:
+    entry = {"path": "a", "secret_content": CANARY, **ME}
+    result = run(tmp_path, files=[entry])
+    assert "a: mode 0644 shows a secret to everybody" in result["msg"]
+    assert not (tmp_path / "a").exists()
+    assert run(tmp_path, files=[{**entry, "mode": "0440"}])["changed"]
 
 
 def test_path_listed_twice_is_refused(tmp_path: Path) -> None:
@@ -119,39 +133,103 @@ def test_whole_file_system_as_root_ends(tmp_path: Path) -> None:
     assert (tmp_path / "deep/file").exists()
 
 
-def test_no_secret_in_output_or_log(tmp_path: Path) -> None:
-    logged = tmp_path / "syslog"
-    task = {
-        "file_tree": {
-            "root": str(tmp_path / "tree"),
-            "files": [
-                {"path": "open", "content": "seen\n", **ME},
-                {"path": "closed", "secret_content": CANARY, "mode": "0400", **ME},
-            ],
-        }
-    }
-    status, output = plays.play(tmp_path, [task], "--diff", "-vvv")
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"directories": [{"path": "link", **ME}]}, ["link", "leads out"]),
+        ({"directories": [{"path": "a", **ME}, {"path": "./a", **ME}]}, ["a", "listed twice"]),
+        ({"purge": ["link"]}, ["link", "leads out"]),
+    ],
+)
+def test_bad_folder_is_refused_and_nothing_is_touched(
+    tmp_path: Path, options: dict[str, Any], words: list[str]
+) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir(mode=0o700)
+    (outside / "kept").write_text("x\n")
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "link").symlink_to(outside)
+    result = run(root, files=[file("good")], **options)
+    assert result["failed"]
+    for word in words:
+        assert word in result["msg"]
+    assert (outside / "kept").exists()
+    assert outside.stat().st_mode & 0o777 == 0o700
+    assert not (root / "good").exists()
+
+
+@pytest.mark.parametrize(("root", "folder"), [("/", "."), ("/", "etc"), ("/etc", ".")])
+def test_folder_of_the_system_is_not_purged(root: str, folder: str) -> None:
+    result = run(Path(root), purge=[folder], _ansible_check_mode=True)
+    assert result["failed"]
+    assert "belongs to the system" in result["msg"]
+
+
+def test_purged_folder_loses_links_but_not_what_they_lead_to(tmp_path: Path) -> None:
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside/kept").write_text("x\n")
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root/link").symlink_to(tmp_path / "outside")
+    assert run(tmp_path / "root", purge=["."])["removed"] == [str(tmp_path / "root/link")]
+    assert (tmp_path / "outside/kept").exists()
+
+
+def test_account_that_a_check_did_not_make_is_no_error(tmp_path: Path) -> None:
+    files = [file("a", owner="not-made-yet")]
+    assert run(tmp_path, files=files, _ansible_check_mode=True)["changed"]
+    assert "not-made-yet" in run(tmp_path, files=files)["msg"]
+
+
+def test_diff_shows_contents_and_rights_only_when_asked(tmp_path: Path) -> None:
+    run(tmp_path, files=[file("a", "one\n"), file("b", mode="0600")])
+    (tmp_path / "b").chmod(0o644)
+    options: dict[str, Any] = {"files": [file("a", "two\n"), file("b", mode="0600")], "_ansible_check_mode": True}
+    content, rights = run(tmp_path, **options)["diff"]
+    assert (content["before"], content["after"]) == ("one\n", "two\n")
+    assert (rights["before"][:9], rights["after"][:9]) == ("mode 0644", "mode 0600")
+    assert "diff" not in run(tmp_path, **options, _ansible_diff=False)
+
+
+def journal(folder: Path) -> dict[str, str]:
+    """Environment in which modules log to the file `folder/journal`, as they do to systemd's journal."""
+    package = folder / "fake/systemd"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package / "daemon.py").write_text("def booted():\n    return True\n")
+    (package / "journal.py").write_text(
+        "sendv = None\n\n\ndef send(**fields):\n"
+        f"    with open({str(folder / 'journal')!r}, 'a') as log:\n        log.write(repr(fields) + '\\n')\n"
+    )
+    return {"PYTHONPATH": str(package.parent)}
+
+
+def tree_task(folder: Path, variable: str) -> dict[str, Any]:
+    """A task that writes an open file and three secret ones with the text in `variable`."""
+    # Line breaks and quotes make a value look different in a log, where it is then not masked.
+    secrets = [
+        {"path": f"closed{number}", "secret_content": f"{{{{ {variable} }}}}{ending}", "mode": "0400", **ME}
+        for number, ending in enumerate(["", "\n", "'\"\\"])
+    ]
+    return {"file_tree": {"root": str(folder), "files": [{"path": "open", "content": "{{ seen }}", **ME}, *secrets]}}
+
+
+def test_no_secret_in_output_diff_or_journal(tmp_path: Path) -> None:
+    values = {"canary": CANARY, "canary_changed": CANARY[::-1], "seen": "seen\n"}
+    (tmp_path / "vars.json").write_text(json.dumps(values))
+    # The stock module shows that what modules log is caught.
+    control = {"command": "echo control-was-logged"}
+    tasks = [tree_task(tmp_path / "tree", name) for name in ("canary", "canary_changed")]
+    environment = journal(tmp_path)
+    tasks = [{**task, "environment": environment} for task in (*tasks, control)]
+    status, output = plays.play(tmp_path, tasks, "--diff", "-vvv", "-e", f"@{tmp_path / 'vars.json'}")
     assert status == 0, output
-    assert (tmp_path / "tree/closed").read_text() == CANARY
-    assert "seen" in output
-    assert "(secret content)" in output
-    for part in CANARY.splitlines():
-        assert part not in output
-    # What the module would send to the target's log.
-    script = (
-        "import sys; sys.path.insert(0, sys.argv[1]); import syslog\n"
-        f"syslog.syslog = lambda *words: open({str(logged)!r}, 'a').write(repr(words))\n"
-        "import file_tree; from ansible.module_utils.testing import patch_module_args; import json\n"
-        "with patch_module_args(json.load(sys.stdin)): file_tree.main()"
-    )
-    arguments = {"root": str(tmp_path / "tree2"), "files": [{"path": "closed", "secret_content": CANARY, **ME}]}
-    subprocess.run(
-        [sys.executable, "-c", script, str(plays.ROOT / "plugins/modules")],
-        input=json.dumps(arguments),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
-    assert (tmp_path / "tree2/closed").exists()
-    assert "second line" not in (logged.read_text() if logged.exists() else "")
+    assert (tmp_path / "tree/closed1").read_text() == CANARY[::-1] + "\n"
+    assert "+seen" in output
+    assert "+(secret content)" in output
+    assert "-(secret content, old)" in output
+    logged = (tmp_path / "journal").read_text()
+    assert "control-was-logged" in logged
+    for part in (CANARY + CANARY[::-1]).split("\n"):
+        assert not part or part not in output
+        assert not part or part not in logged

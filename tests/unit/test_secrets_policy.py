@@ -21,6 +21,13 @@ FILTERS = plays.filters("secret_texts")
         ("abcdefghijkl", "one kind"),
         ("aB1aB1aB1aB1aB1a", "repeats"),
         ("good-Enough-123\nline", "line break"),
+        ("passwordpassword", "well-known"),
+        ("Postgres-Admin-2026", "well-known"),
+        ("n8n-password-n8n", "well-known"),
+        ("OwnerAdmin1234", "own name"),
+        ("1234567890123456", "counts on"),
+        ("abcdefghijklmnop", "counts on"),
+        ("aB3xZ9aB3xZ9", "repeats itself"),
     ],
 )
 def test_weak_value_is_refused_without_being_repeated(value: str, problem: str) -> None:

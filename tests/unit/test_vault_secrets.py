@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -89,9 +90,21 @@ def test_check_mode_writes_nothing(tmp_path: Path) -> None:
         (vault().encrypt("one: kept-secret-value-123\n"), None, ["no vault password"]),
         (b"one: kept-secret-value-123\n", PASSWORD, ["not encrypted", "ansible-vault encrypt"]),
         (vault().encrypt("- a list\n"), PASSWORD, ["one text per name"]),
+        (vault().encrypt("one: kept-secret-value-123\ntwo: 5\n"), PASSWORD, ["one text per name"]),
+        (vault().encrypt("one: [kept-secret-value-123\n"), PASSWORD, ["one text per name"]),
+        (vault().encrypt("one: kept-secret-value-123\n")[:-9] + b"\n", PASSWORD, ["damaged"]),
         (vault().encrypt("one: Password123456\n"), PASSWORD, ["one is a well-known password"]),
     ],
-    ids=["wrong password", "no password", "plain text", "not a mapping", "weak value"],
+    ids=[
+        "wrong password",
+        "no password",
+        "plain text",
+        "not a mapping",
+        "not a text",
+        "not YAML",
+        "damaged",
+        "weak value",
+    ],
 )
 def test_refused_with_file_untouched(tmp_path: Path, content: bytes, password: str | None, words: list[str]) -> None:
     path = tmp_path / "secrets.vault.yml"
@@ -120,3 +133,60 @@ def test_weak_chosen_value_is_refused_without_being_shown(tmp_path: Path) -> Non
     assert status != 0
     assert "one is a well-known password" in output
     assert not (tmp_path / "secrets.vault.yml").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"bytes": 15}, ["15", "16 and 48"]),
+        ({"names": None}, ["names"]),
+        ({"value": {"one": "misspelt-canary"}}, ["value"]),
+        ({"values": {"one": 123456789012}}, ["one", "in quotes"]),
+    ],
+)
+def test_wrong_option_is_refused(tmp_path: Path, options: dict[str, Any], words: list[str]) -> None:
+    status, output = plays.play(tmp_path, [task(tmp_path, **options)], password=PASSWORD)
+    assert status != 0
+    for word in words:
+        assert word in output
+    assert not (tmp_path / "secrets.vault.yml").exists()
+
+
+def test_file_open_to_others_is_closed_and_otherwise_left(tmp_path: Path) -> None:
+    path = tmp_path / "secrets.vault.yml"
+    sealed = vault().encrypt("one: kept-secret-value-123\ntwo: kept-secret-value-456\n")
+    path.write_bytes(sealed)
+    path.chmod(0o644)
+    status, output = plays.play(tmp_path, [task(tmp_path)], "--check", password=PASSWORD)
+    assert status == 0, output
+    assert "changed=1" in output
+    assert path.stat().st_mode & 0o777 == 0o644
+    status, output = plays.play(tmp_path, [task(tmp_path)], password=PASSWORD)
+    assert "changed=1" in output
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert path.read_bytes() == sealed
+
+
+def test_file_stays_with_the_vault_identity_that_opened_it(tmp_path: Path) -> None:
+    """With several identities the first of them would be taken, and the file be lost to who has only its own."""
+    path = tmp_path / "secrets.vault.yml"
+    (tmp_path / "other").write_text("the password of another vault")
+    (tmp_path / "own").write_text(PASSWORD)
+    path.write_bytes(vault().encrypt("one: kept-secret-value-123\n", vault_id="own"))
+    identities = [f"--vault-id={name}@{tmp_path / name}" for name in ("other", "own")]
+    status, output = plays.play(tmp_path, [task(tmp_path)], *identities)
+    assert status == 0, output
+    assert path.read_bytes().startswith(b"$ANSIBLE_VAULT;1.2;AES256;own\n")
+    assert set(opened(path)) == {"one", "two"}
+
+
+def test_two_first_runs_at_once_make_one_set_of_secrets(tmp_path: Path) -> None:
+    folders = [tmp_path / "a", tmp_path / "b"]
+    for folder in folders:
+        folder.mkdir()
+    with ThreadPoolExecutor() as pool:
+        done = list(pool.map(lambda f: plays.play(f, [task(tmp_path), keep(f)], password=PASSWORD), folders))
+    assert [status for status, _ in done] == [0, 0], done
+    first, second = (json.loads((folder / "got").read_text()) for folder in folders)
+    assert first == second == opened(tmp_path / "secrets.vault.yml")
+    assert sorted("changed=2" in output for _, output in done) == [False, True]
