@@ -36,27 +36,37 @@ Environment = dict[str, str | None]
 
 @dataclass(frozen=True)
 class Finished:
-    """A command that ended: exit status and everything it printed."""
+    """A command that ended: exit status and what it printed."""
 
     status: int
     output: str
+    errors: str = ""
 
 
-def run(*command: str, timeout: float = 1800, stdin: str = "", environment: Environment | None = None) -> Finished:
-    """Run a command in the repository with the test machine's settings; a variable that is None is not set."""
+def run(
+    *command: str,
+    timeout: float = 1800,
+    stdin: str = "",
+    environment: Environment | None = None,
+    apart: bool = False,
+) -> Finished:
+    """Run a command in the repository with the test machine's settings; a variable that is None is not set.
+
+    What it writes to standard error stands in `output` where it came, or `apart` in `errors`.
+    """
     settings = {**ENVIRONMENT, **(environment or {})}
     done = subprocess.run(
         command,
         cwd=ROOT,
         env={name: value for name, value in settings.items() if value is not None},
         stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
+        stderr=subprocess.PIPE if apart else subprocess.STDOUT,
         input=stdin,
         text=True,
         timeout=timeout,
         check=False,
     )
-    return Finished(done.returncode, done.stdout)
+    return Finished(done.returncode, done.stdout, done.stderr or "")
 
 
 def make(target: str) -> Finished:
@@ -90,8 +100,8 @@ def pi(command: str, check: bool = True) -> str:
     """Output of a shell command on the Pi, as root, through SSH."""
     options = ["-i", str(STATE / "id_ed25519"), "-o", "IdentitiesOnly=yes"]
     options += ["-o", f"UserKnownHostsFile={STATE / 'known_hosts'}"]
-    done = run("ssh", *options, f"pi@{ADDRESS}", "sudo bash -s", stdin=command, timeout=300)
-    assert not check or done.status == 0, f"{command}: {done.output}"
+    done = run("ssh", *options, f"pi@{ADDRESS}", "sudo bash -s", stdin=command, timeout=300, apart=True)
+    assert not check or done.status == 0, f"{command}: {done.output}{done.errors}"
     return done.output
 
 
