@@ -81,6 +81,8 @@ engine_stop() {
   [ -f "$state/dockerd.pid" ] || return 0
   local pid
   pid=$(cat "$state/dockerd.pid")
+  # After a restart of this computer the number may be somebody else's.
+  if [ "$(cat "/proc/$pid/comm" 2>/dev/null)" != dockerd ]; then return 0; fi
   if [ -n "$(docker ps -q)" ]; then
     say "the Docker engine (pid $pid) stays: other containers run on it"
     return 0

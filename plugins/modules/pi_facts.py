@@ -26,7 +26,8 @@ RETURN = r"""
 ansible_facts:
   description: >-
     One fact C(pi): C(architecture), C(userland_bits), C(os_id), C(os_version), C(os_name), C(board), C(ram_mib),
-    C(page_bytes), C(disk_free_mib), C(epoch_seconds), C(systemd), C(python).
+    C(page_bytes), C(disk_free_mib), C(epoch_seconds), C(apt_mirror),
+    C(systemd), C(python).
   type: dict
   returned: always
 """
@@ -37,6 +38,7 @@ import shutil
 import struct
 import time
 
+from ansible.module_utils.apt_mirrors import host_mirrors
 from ansible.module_utils.basic import AnsibleModule
 
 
@@ -77,6 +79,7 @@ def gather(root: str, disk_path: str) -> dict[str, object]:
         "page_bytes": os.sysconf("SC_PAGE_SIZE"),
         "disk_free_mib": shutil.disk_usage(disk_path).free // 1024**2,
         "epoch_seconds": int(time.time()),
+        "apt_mirror": host_mirrors().main,
         "systemd": os.path.isdir("/run/systemd/system"),
         "python": platform.python_version(),
     }
