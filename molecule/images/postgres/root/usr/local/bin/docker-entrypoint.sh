@@ -63,7 +63,8 @@ init_cluster() {
   fi
   init_scripts
   server --mode fast stop
-  unset PGPASSWORD
+  # The server would carry it in its environment for as long as it runs.
+  unset PGPASSWORD POSTGRES_PASSWORD
 }
 
 # Options alone are meant for the server.
