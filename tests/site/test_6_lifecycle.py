@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from pathlib import Path
 
 import machine
 import pytest
@@ -56,6 +57,29 @@ def test_backup_that_fails_leaves_no_half_folder() -> None:
 def test_backup_runs_every_night() -> None:
     assert "30 2 * * * root pi-commerce-backup" in machine.pi("cat /etc/cron.d/pi-commerce-backup")
     assert machine.pi("systemctl is-active cron").strip() == "active"
+
+
+def test_person_gets_an_account_that_opens_with_the_key_alone(tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    machine.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key))
+    people = [{"name": "anna", "authorized_keys": [key.with_suffix(".pub").read_text().strip()]}]
+    for changed in (True, False):
+        finished = machine.playbook("playbooks/host.yml", "-e", json.dumps({"base_users": people}))
+        assert finished.status == 0, finished.output[-3000:]
+        assert bool(machine.recap(finished.output)["changed"]) == changed, finished.output[-3000:]
+    options = [
+        "-o",
+        "IdentitiesOnly=yes",
+        "-o",
+        "BatchMode=yes",
+        "-o",
+        f"UserKnownHostsFile={machine.STATE}/known_hosts",
+    ]
+    login = machine.run("ssh", "-i", str(key), *options, f"anna@{machine.ADDRESS}", "sudo id --user")
+    assert login.output.strip().endswith("0"), login.output
+    assert machine.pi("passwd --status anna").split()[1] == "L"
+    stranger = machine.run("ssh", "-i", "/dev/null", *options, f"anna@{machine.ADDRESS}", "true")
+    assert stranger.status != 0
 
 
 def test_service_switched_off_is_gone_and_its_data_stays() -> None:
