@@ -15,7 +15,6 @@ HOST_ARCH := $(if $(filter aarch64 arm64,$(shell uname -m)),arm64,amd64)
 export ARCH ?= $(HOST_ARCH)
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
-export ANSIBLE_VAULT_PASSWORD_FILE ?= $(PI_STATE)/vault-password
 
 PYTHON := .venv/bin/python
 VIRTUAL := -i inventory/virtual
@@ -54,6 +53,8 @@ endif
 	@$(PYTHON) molecule/shared/images.py build $(IMAGES)
 	@$(PYTHON) molecule/shared/images.py build virtual-pi --suite $(PI_SUITE) --arch $(ARCH)
 
+up status: export ANSIBLE_VAULT_PASSWORD_FILE ?= $(PI_STATE)/vault-password
+
 up: images ## Start a virtual Pi and bring up the shop on it
 	@$(PYTHON) molecule/shared/virtual_pi.py up
 ifeq ($(ARCH),$(HOST_ARCH))
@@ -88,7 +89,7 @@ lint: setup
 	ruff check . && ruff format --check .
 	mypy
 	yamllint --strict .
-	env --unset=ANSIBLE_VAULT_PASSWORD_FILE ansible-lint --offline
+	ansible-lint --offline
 
 unit: setup
 	pytest tests/unit
