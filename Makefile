@@ -39,18 +39,18 @@ engine:
 # Another architecture than this computer's is emulated program by program: good enough to boot a Pi and to judge
 # it (`make up ARCH=arm64` ends with the preflight), not for an engine inside it, which needs a kernel of that kind.
 ifeq ($(ARCH),$(HOST_ARCH))
-IMAGES :=
+IMAGES := python postgres valkey nginx registry n8n
 PLAYBOOK := site.yml
 else
-IMAGES := registry
+IMAGES := registry emulator
 PLAYBOOK := playbooks/preflight.yml
 endif
 
 images: setup engine ## Build the images of the virtual Pi and of its services
+	@$(PYTHON) molecule/shared/images.py build $(IMAGES)
 ifneq ($(ARCH),$(HOST_ARCH))
 	@bash molecule/shared/host.sh emulation
 endif
-	@$(PYTHON) molecule/shared/images.py build $(IMAGES)
 	@$(PYTHON) molecule/shared/images.py build virtual-pi --suite $(PI_SUITE) --arch $(ARCH)
 
 up status: export ANSIBLE_VAULT_PASSWORD_FILE ?= $(PI_STATE)/vault-password
@@ -64,6 +64,7 @@ endif
 
 down: setup engine ## Remove the virtual Pi with its data; built images stay for the next time
 	@$(PYTHON) molecule/shared/virtual_pi.py down
+	@bash molecule/shared/host.sh emulation_stop
 	@bash molecule/shared/host.sh engine_stop
 	@rm -rf $(PI_STATE)
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes sure this machine has what the project cannot install with pip. Each step says what it does and does
-# nothing when the thing is already there. Usage: host.sh python | engine | debootstrap | emulation
+# nothing when the thing is already there. Usage: host.sh python | engine | engine_stop | debootstrap | emulation | emulation_stop
 set -euo pipefail
 
 state=${PI_STATE:-.virtual-pi}
@@ -102,24 +102,27 @@ debootstrap() {
     debootstrap debian-archive-keyring
 }
 
-# Lets the kernel start aarch64 programs. The F flag makes it work inside containers too.
+# Lets the kernel start aarch64 programs with our own QEMU: a distribution's may be too old for systemd.
 emulation() {
-  local rules=/proc/sys/fs/binfmt_misc
   [ "$(uname -m)" = aarch64 ] && return
-  [ -e "$rules/register" ] || mount -t binfmt_misc binfmt_misc "$rules" ||
+  [ -e /proc/sys/fs/binfmt_misc/register ] || mount -t binfmt_misc binfmt_misc /proc/sys/fs/binfmt_misc ||
     die "binfmt_misc cannot be mounted: run as root on a kernel that has it, or use an arm64 machine"
-  [ -e "$rules/qemu-aarch64" ] && return
-  [ -x /usr/bin/qemu-aarch64-static ] || [ -x /usr/bin/qemu-aarch64 ] ||
-    install "qemu-user is missing: install qemu-user-static" qemu-user-static
-  [ -e "$rules/qemu-aarch64" ] && return
-  local qemu
-  qemu=$(command -v qemu-aarch64-static || command -v qemu-aarch64)
-  say "registering $qemu for aarch64 programs"
-  printf ':qemu-aarch64:M::\\x7fELF\\x02\\x01\\x01\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x02\\x00\\xb7\\x00:\\xff\\xff\\xff\\xff\\xff\\xff\\xff\\x00\\xff\\xff\\xff\\xff\\xff\\xff\\xff\\xff\\xfe\\xff\\xff\\xff:%s:F' \
-    "$qemu" >"$rules/register"
+  say "having the kernel start aarch64 programs with QEMU"
+  emulator register
+}
+
+emulation_stop() {
+  [ -e /proc/sys/fs/binfmt_misc/pi-commerce-aarch64 ] || return 0
+  say "taking the emulation of aarch64 out of the kernel"
+  emulator remove
+}
+
+emulator() {
+  docker run --rm --cap-add SYS_ADMIN --security-opt seccomp=unconfined --security-opt apparmor=unconfined \
+    --security-opt systempaths=unconfined pi-commerce/emulator:10.0 "$1"
 }
 
 case ${1:-} in
-  python | engine | engine_stop | debootstrap | emulation) "$1" ;;
-  *) die "usage: host.sh python | engine | engine_stop | debootstrap | emulation" ;;
+  python | engine | engine_stop | debootstrap | emulation | emulation_stop) "$1" ;;
+  *) die "usage: host.sh python | engine | engine_stop | debootstrap | emulation | emulation_stop" ;;
 esac

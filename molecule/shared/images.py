@@ -226,11 +226,11 @@ def require_bootstrap(arch: str) -> None:
         raise ImageError("no registry answers, and debootstrap needs root: run this as root, or allow `docker pull`")
     if not any(os.access(Path(folder, "debootstrap"), os.X_OK) for folder in os.get_exec_path()):
         raise ImageError("no registry answers and debootstrap is missing: `apt-get install debootstrap`")
-    handler = BINFMT / f"qemu-{MACHINES[arch]}"
+    handler = BINFMT / f"{REPOSITORY}-{MACHINES[arch]}"
     if arch != host_arch() and not (handler.exists() and re.search(r"^flags: .*F", handler.read_text(), re.MULTILINE)):
         raise ImageError(
             f"this machine cannot run {arch} programs ({handler} is missing or lacks flag F): "
-            "`apt-get install qemu-user-static binfmt-support`"
+            "`bash molecule/shared/host.sh emulation`"
         )
 
 

@@ -132,9 +132,9 @@ def test_bootstrap_is_refused_with_the_remedy(monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.setattr("platform.machine", lambda: "x86_64")
     monkeypatch.setattr(images, "BINFMT", tmp_path)
     images.require_bootstrap("amd64")
-    with pytest.raises(ImageError, match="apt-get install qemu-user-static"):
+    with pytest.raises(ImageError, match=r"host\.sh emulation"):
         images.require_bootstrap("arm64")
-    (tmp_path / "qemu-aarch64").write_text("enabled\ninterpreter /usr/bin/qemu-aarch64-static\nflags: OCF\n")
+    (tmp_path / "pi-commerce-aarch64").write_text("enabled\ninterpreter /usr/bin/qemu-aarch64-static\nflags: OCF\n")
     images.require_bootstrap("arm64")
 
 
