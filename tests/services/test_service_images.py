@@ -246,31 +246,31 @@ files = {
     f"{info}/WHEEL": "Wheel-Version: 1.0\\nGenerator: test\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n",
 }
 files[f"{info}/RECORD"] = "".join(f"{name},,\\n" for name in [*files, f"{info}/RECORD"])
-path = "/work/hello_shop-1.0-py3-none-any.whl"
+path = "/scratch/hello_shop-1.0-py3-none-any.whl"
 with zipfile.ZipFile(path, "w") as wheel:
     for name, text in files.items():
         wheel.writestr(name, text)
 digest = hashlib.sha256(open(path, "rb").read()).hexdigest()
-open("/work/requirements.txt", "w").write(f"hello-shop==1.0 --hash=sha256:{digest}\\n")
-open("/work/wrong.txt", "w").write(f"hello-shop==1.0 --hash=sha256:{'0' * 64}\\n")
+open("/scratch/requirements.txt", "w").write(f"hello-shop==1.0 --hash=sha256:{digest}\\n")
+open("/scratch/wrong.txt", "w").write(f"hello-shop==1.0 --hash=sha256:{'0' * 64}\\n")
 """
 
 
 def test_python_installs_hashed_wheels_for_its_user_and_into_a_venv(engine: DockerClient, run: Run) -> None:
-    service = run("python", ["sleep", "120"], network="none", tmpfs={"/work": "uid=10001,exec", "/tmp": ""})
+    service = run("python", ["sleep", "120"], network="none", tmpfs={"/scratch": "uid=10001,exec", "/tmp": ""})
     assert shell(service, "python", "-c", MAKE_WHEEL) == (0, "")
-    install = "install --quiet --no-cache-dir --no-index --find-links /work --require-hashes -r /work/"
-    assert shell(service, "python3", "-m", "venv", "/work/venv")[0] == 0
-    code, output = shell(service, "sh", "-c", f"/work/venv/bin/pip {install}wrong.txt")
+    install = "install --quiet --no-cache-dir --no-index --find-links /scratch --require-hashes -r /scratch/"
+    assert shell(service, "python3", "-m", "venv", "/scratch/venv")[0] == 0
+    code, output = shell(service, "sh", "-c", f"/scratch/venv/bin/pip {install}wrong.txt")
     assert code != 0
     assert "DO NOT MATCH THE HASHES" in output
     for command, python in (
-        (f"/work/venv/bin/pip {install}requirements.txt", "/work/venv/bin/python"),
+        (f"/scratch/venv/bin/pip {install}requirements.txt", "/scratch/venv/bin/python"),
         (f"pip {install}requirements.txt --user", "python"),
     ):
-        code, output = shell(service, "sh", "-c", command, HOME="/work")
+        code, output = shell(service, "sh", "-c", command, HOME="/scratch")
         assert code == 0, output
-        assert shell(service, python, "-c", "import hello_shop as h; print(h.WORD)", HOME="/work") == (
+        assert shell(service, python, "-c", "import hello_shop as h; print(h.WORD)", HOME="/scratch") == (
             0,
             "served\n",
         )
@@ -279,9 +279,9 @@ def test_python_installs_hashed_wheels_for_its_user_and_into_a_venv(engine: Dock
 def test_python_installs_into_the_system_at_build_time(engine: DockerClient) -> None:
     """As a service's Dockerfile does it: root, no venv, no override of an external manager."""
     script = (
-        'mkdir /work && python -c "$MAKE" && '
-        "pip install --quiet --no-cache-dir --no-index --find-links /work --require-hashes "
-        "--requirement /work/requirements.txt && "
+        'mkdir /scratch && python -c "$MAKE" && '
+        "pip install --quiet --no-cache-dir --no-index --find-links /scratch --require-hashes "
+        "--requirement /scratch/requirements.txt && "
         "python3 -c 'import hello_shop as h; print(h.WORD)'"
     )
     build = engine.containers.run(
