@@ -81,6 +81,28 @@ def test_wrong_or_missing_vault_password(
     assert machine.pi(SNAPSHOT) == before
 
 
+def test_engine_that_ignores_memory_limits_is_refused() -> None:
+    """A client that drops the limits stands in for a kernel that ignores them."""
+    machine.pi(
+        "rm /run/pi-commerce-memory-limit\n"
+        "cat > /usr/local/bin/docker <<'SHIM'\n"
+        "#!/bin/bash\n"
+        'kept=(); while [ $# -gt 0 ]; do case $1 in --memory*) shift ;; *) kept+=("$1") ;; esac; shift; done\n'
+        'exec /usr/bin/docker "${kept[@]}"\n'
+        "SHIM\n"
+        "chmod 0755 /usr/local/bin/docker"
+    )
+    try:
+        refused = machine.playbook("playbooks/stack.yml")
+    finally:
+        machine.pi("rm /usr/local/bin/docker")
+    assert refused.status != 0, refused.output[-3000:]
+    assert "cmdline.txt" in refused.output, refused.output[-3000:]
+    accepted = machine.playbook("playbooks/stack.yml")
+    assert accepted.status == 0, accepted.output[-3000:]
+    machine.pi("test -e /run/pi-commerce-memory-limit")
+
+
 def test_the_snapshot_notices_a_change() -> None:
     before = machine.pi(SNAPSHOT)
     machine.pi("touch /etc/pi-commerce-probe")
