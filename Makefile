@@ -99,4 +99,4 @@ services: setup
 	pytest tests/services
 
 site: setup
-	pytest tests/site
+	pytest tests/site tests/faults

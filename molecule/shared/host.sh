@@ -34,17 +34,6 @@ find_python() {
 }
 
 python() {
-  local candidate
-  for candidate in python3.{20..11} "${PYENV_ROOT:-$HOME/.pyenv}"/versions/3.{20..11}*/bin/python3 python3; do
-    if "$candidate" -c 'import ensurepip, ssl, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
-      command -v "$candidate"
-      return
-    fi
-  done
-  return 1
-}
-
-python() {
   find_python && return
   install "Python 3.11 or newer with venv is missing: install it (Debian/Ubuntu: apt-get install python3 python3-venv)" \
     python3 python3-venv

@@ -13,14 +13,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 STATE = ROOT / ".virtual-pi-test"
 NETWORK = os.environ.get("PI_TEST_NETWORK", "10.214.0")
 ADDRESS = f"{NETWORK}.10"
 ENVIRONMENT = {
     **os.environ,
     "PI_STATE": str(STATE),
-    "PI_NAME": "pi-commerce-test",
+    "PI_NAME": os.environ.get("PI_TEST_NAME", "pi-commerce-test"),
     "PI_NETWORK": NETWORK,
     "PI_ADDRESS": ADDRESS,
     "ANSIBLE_VAULT_PASSWORD_FILE": str(STATE / "vault-password"),
