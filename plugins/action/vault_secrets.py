@@ -78,6 +78,7 @@ class ActionModule(ActionBase):
             secrets, generated = complete(stored, names, chosen, arguments["bytes"])
             open_to_others = path.exists() and bool(path.stat().st_mode & 0o077)
             if not self._task.check_mode:
+                sweep(path)
                 if secrets != stored:
                     write(vault, path, secrets, key)
                 elif open_to_others:
@@ -156,7 +157,7 @@ def write(vault: VaultLib, path: Path, secrets: dict[str, str], key: Key) -> Non
     """Replace the file in one step; plain text never reaches the disk."""
     identity, password = key
     sealed = vault.encrypt(yaml.safe_dump(secrets), secret=password, vault_id=identity)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=beginning(path))
     try:
         with os.fdopen(handle, "wb") as target:
             target.write(sealed)
@@ -172,6 +173,18 @@ def write(vault: VaultLib, path: Path, secrets: dict[str, str], key: Key) -> Non
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def beginning(path: Path) -> str:
+    """How the file is called while it is being written."""
+    return f".{path.name}-"
+
+
+def sweep(path: Path) -> None:
+    """Remove what a run that was killed while it wrote has left; the lock says that nobody writes now."""
+    for entry in path.parent.iterdir():
+        if entry.name.startswith(beginning(path)):
+            entry.unlink()
 
 
 def complete(
