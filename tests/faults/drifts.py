@@ -170,7 +170,8 @@ DRIFTS = [
         "SQL",
         shown=(_WORKFLOW, "not published"),
         audit=("health-echo",),
-        restored="docker exec pi-commerce-proxy-1 wget -q -O - 'http://n8n:5678/webhook/health-echo?token=mended'"
+        restored=f'[ "$({_SQL} n8n <<< "SELECT active FROM workflow_entity WHERE id = \'{_WORKFLOW}\'")" = t ]'
+        " && docker exec pi-commerce-proxy-1 wget -q -O - 'http://n8n:5678/webhook/health-echo?token=mended'"
         " | grep -q mended",
     ),
     Drift(
