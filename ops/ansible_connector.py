@@ -53,6 +53,8 @@ def connection(variables: dict[str, Any]) -> dict[str, Any]:
     Raises CannotRead for an ssh argument that pyinfra could not honour: it would connect otherwise than Ansible does.
     """
     data = {theirs: variables[ours] for ours, theirs in _PLAIN.items() if ours in variables}
+    if "ssh_port" in data:
+        data["ssh_port"] = int(data["ssh_port"])
     for name in _ARGUMENTS:
         words = shlex.split(variables.get(name, ""))
         for flag, option in zip(words[::2], words[1::2], strict=True) if len(words) % 2 == 0 else [(words, "")]:

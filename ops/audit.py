@@ -20,6 +20,7 @@ from gevent import monkey
 monkey.patch_all()
 
 import argparse
+import logging
 import secrets
 import sys
 import time
@@ -102,9 +103,11 @@ def main() -> int:
     try:
         plays = site(options.inventory, tuple(options.extra_vars))
         inventory = Inventory(([f"@ansible/{options.inventory}"], {}))
-    except CannotRead as problem:
+    except (CannotRead, PyinfraError) as problem:
         print(f"nothing was looked at: {problem}", file=sys.stderr)
         return BLIND
+    # pyinfra would say on standard error what the report says.
+    logging.getLogger("pyinfra").setLevel(logging.CRITICAL)
     # Made known to the hosts by being made.
     State(inventory, Config(CONNECT_TIMEOUT=CONNECT_SECONDS, SUDO=True))
     jobs = {host: gevent.spawn(audit, host, plays) for host in inventory}

@@ -29,7 +29,7 @@ from ansible.playbook.helpers import load_list_of_blocks
 from ansible.playbook.play import Play
 from ansible.playbook.task import Task
 from ansible.plugins.loader import init_plugin_loader, lookup_loader
-from ansible.template import Templar
+from ansible.template import Templar, trust_as_template
 from ansible.vars.manager import VariableManager
 
 # The modules of this project can be imported here as they can on a Pi.
@@ -68,7 +68,8 @@ class Site:
         if not Path(inventory).exists():
             raise CannotRead(f"inventory {inventory}: there is no such file or folder")
         self.inventory = inventory
-        context.CLIARGS = ImmutableDict(extra_vars=extra_vars, tags=("all",), skip_tags=(), check=False, diff=False)
+        trusted = tuple(trust_as_template(text) for text in extra_vars)
+        context.CLIARGS = ImmutableDict(extra_vars=trusted, tags=("all",), skip_tags=(), check=False, diff=False)
         init_plugin_loader()
         self._loader = DataLoader()
         self._loader.set_basedir(str(ROOT))

@@ -12,8 +12,9 @@ from typing import NamedTuple
 QUESTION_SECONDS = 20
 
 # What a question prints stands between two lines that nobody else can know; its last complaint follows its exit code.
+# The docker client writes into its own folder whatever it is asked, so it is given none.
 _ASK = r"""
-export LC_ALL=C
+export LC_ALL=C DOCKER_CONFIG=/nonexistent
 ask() {
   printf '%s begin %s\n' "$mark" "$1"
   complaint=$( { timeout "$seconds" sh -c "$2" </dev/null; } 2>&1 >&3 )

@@ -15,7 +15,7 @@ from report import FAILING, WARNING, Finding
 
 from checks.base import Check, drift, words
 
-_COMPOSE, _CALL = "community.docker.docker_compose_v2", "ansible.builtin.uri"
+_COMPOSE, _CALL = "compose_up", "ansible.builtin.uri"
 _CALL_SECONDS = 15
 # Share of a container's memory limit at which it is worth a look, and at which the kernel is about to end it.
 MEMORY_WARNING, MEMORY_FAILING = 0.90, 0.97
