@@ -101,11 +101,15 @@ def secrets() -> dict[str, str]:
     return {key: value.strip("'\"") for key, value in lines}
 
 
+def ssh(command: str, state: Path = STATE, address: str = ADDRESS) -> tuple[str, ...]:
+    """What to run here for a command there."""
+    options = ("-i", str(state / "id_ed25519"), "-o", "IdentitiesOnly=yes")
+    return ("ssh", *options, "-o", f"UserKnownHostsFile={state / 'known_hosts'}", f"pi@{address}", command)
+
+
 def pi(command: str, check: bool = True) -> str:
     """Output of a shell command on the Pi, as root, through SSH."""
-    options = ["-i", str(STATE / "id_ed25519"), "-o", "IdentitiesOnly=yes"]
-    options += ["-o", f"UserKnownHostsFile={STATE / 'known_hosts'}"]
-    done = run("ssh", *options, f"pi@{ADDRESS}", "sudo bash -s", stdin=command, timeout=300, apart=True)
+    done = run(*ssh("sudo bash -s"), stdin=command, timeout=300, apart=True)
     assert not check or done.status == 0, f"{command}: {done.output}{done.errors}"
     return done.output
 

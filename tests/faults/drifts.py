@@ -26,8 +26,8 @@ class Drift:
     shown: words that stand in what `--check --diff` tells about changed tasks
     audit: words that stand in the audit's report
     restored: shell, run as root on the Pi, that ends with 0 exactly when it is mended
-    paths: files and folders that mending it may touch, each with all below it
-    containers: services whose containers mending it may make or start again
+    touches: what mending it makes, changes or starts again, by the names of `footprint`; a folder stands for all in it
+    batch: drifts of one batch can be there together
     """
 
     name: str
@@ -35,16 +35,13 @@ class Drift:
     shown: tuple[str, ...]
     audit: tuple[str, ...]
     restored: str
-    paths: tuple[str, ...] = ()
-    containers: tuple[str, ...] = ()
+    touches: tuple[str, ...]
     batch: int = 1
 
 
-def _in_file(
-    name: str, path: str, plant: str, restored: str, containers: tuple[str, ...] = (), batch: int = 1
-) -> Drift:
+def _in_file(name: str, path: str, plant: str, restored: str, batch: int = 1) -> Drift:
     """A drift that is seen and mended in one file."""
-    return Drift(name, plant, (path,), (path,), restored, (path,), containers, batch)
+    return Drift(name, plant, (path,), (path,), restored, (path,), batch)
 
 
 DRIFTS = [
@@ -67,8 +64,7 @@ DRIFTS = [
         shown=("/etc/pi-commerce/compose/proxy.yml", "8444", "pi-commerce-proxy-1"),
         audit=("proxy", "8444"),
         restored="docker port pi-commerce-proxy-1 | grep -q 443 && ! docker port pi-commerce-proxy-1 | grep -q 8444",
-        paths=("/etc/pi-commerce/compose/proxy.yml",),
-        containers=("proxy",),
+        touches=("/etc/pi-commerce/compose/proxy.yml", "container pi-commerce-proxy-1"),
     ),
     _in_file(
         "edited proxy configuration",
@@ -78,7 +74,6 @@ DRIFTS = [
         # That nginx runs with what was mended: it names its version to nobody.
         restored="docker exec pi-commerce-proxy-1 wget -S --no-check-certificate -q -O /dev/null"
         " https://127.0.0.1:8443/proxy-health 2>&1 | grep -q 'Server: nginx$'",
-        containers=("proxy",),
         batch=2,
     ),
     Drift(
@@ -87,7 +82,7 @@ DRIFTS = [
         shown=("pi-commerce-redis-1",),
         audit=("redis",),
         restored="[ \"$(docker inspect --format '{{.State.Running}}' pi-commerce-redis-1)\" = true ]",
-        containers=("redis",),
+        touches=("container pi-commerce-redis-1",),
     ),
     Drift(
         "removed container",
@@ -95,7 +90,7 @@ DRIFTS = [
         shown=("pi-commerce-rate_limiter-1",),
         audit=("rate_limiter",),
         restored="[ \"$(docker inspect --format '{{.State.Running}}' pi-commerce-rate_limiter-1)\" = true ]",
-        containers=("rate_limiter",),
+        touches=("container pi-commerce-rate_limiter-1",),
     ),
     _in_file(
         "edited rate limits",
@@ -121,7 +116,7 @@ DRIFTS = [
         shown=("/etc/pi-commerce/secrets", "mode 0755"),
         audit=("/etc/pi-commerce/secrets",),
         restored="[ $(stat --format %a /etc/pi-commerce/secrets) = 700 ]",
-        paths=("/etc/pi-commerce/secrets",),
+        touches=("/etc/pi-commerce/secrets",),
     ),
     _in_file(
         "edited scrape targets",
@@ -173,6 +168,7 @@ DRIFTS = [
         restored=f'[ "$({_SQL} n8n <<< "SELECT active FROM workflow_entity WHERE id = \'{_WORKFLOW}\'")" = t ]'
         " && docker exec pi-commerce-proxy-1 wget -q -O - 'http://n8n:5678/webhook/health-echo?token=mended'"
         " | grep -q mended",
+        touches=(f"workflow {_WORKFLOW}",),
     ),
     Drift(
         "role with more rights",
@@ -180,6 +176,7 @@ DRIFTS = [
         shown=("make role shop a plain login role",),
         audit=("shop",),
         restored=f'[ "$({_SQL} postgres <<< "SELECT rolcreatedb FROM pg_roles WHERE rolname = \'shop\'")" = f ]',
+        touches=("role shop",),
     ),
     Drift(
         "database open to every role",
@@ -187,6 +184,7 @@ DRIFTS = [
         shown=("revoke database n8n from PUBLIC",),
         audit=("n8n",),
         restored=f"[ \"$({_SQL} postgres <<< \"SELECT has_database_privilege('shop', 'n8n', 'CONNECT')\")\" = f ]",
+        touches=("database n8n",),
     ),
     Drift(
         "other host name",
@@ -194,7 +192,7 @@ DRIFTS = [
         shown=("hostname", "somebody-elses-pi"),
         audit=("somebody-elses-pi",),
         restored="[ $(hostname) = shop-pi ] && [ $(cat /etc/hostname) = shop-pi ]",
-        paths=("/etc/hostname", "/etc/machine-info"),
+        touches=("/etc/hostname", "/etc/machine-info"),
     ),
     Drift(
         "other time zone",
@@ -202,7 +200,7 @@ DRIFTS = [
         shown=("/etc/localtime",),
         audit=("Pacific/Auckland",),
         restored="[ $(readlink /etc/localtime) = /usr/share/zoneinfo/Europe/Berlin ]",
-        paths=("/etc/localtime",),
+        touches=("/etc/localtime",),
     ),
     Drift(
         "disabled time synchronisation",
@@ -210,7 +208,10 @@ DRIFTS = [
         shown=("Enable the clock's synchronisation",),
         audit=("systemd-timesyncd",),
         restored="systemctl is-enabled --quiet systemd-timesyncd",
-        paths=("/etc/systemd/system",),
+        touches=(
+            "/etc/systemd/system/dbus-org.freedesktop.timesync1.service",
+            "/etc/systemd/system/sysinit.target.wants/systemd-timesyncd.service",
+        ),
     ),
     Drift(
         "removed package",
@@ -218,7 +219,14 @@ DRIFTS = [
         shown=("Install the packages every machine has", "cron"),
         audit=("cron",),
         restored="systemctl is-active --quiet cron",
-        # The package's own files and the archive's index, both apt's business.
-        paths=("/etc/systemd/system", "/usr/bin", "/usr/lib", "/usr/sbin", "/usr/share", "/etc/pam.d", "/etc/default"),
+        # What the package is made of; the folders it shares with others are not named.
+        touches=(
+            "/etc/init.d/cron",
+            "/usr/bin/crontab",
+            "/usr/lib/systemd/system/cron.service",
+            "/usr/sbin/cron",
+            "/usr/share/bug/cron",
+            "/usr/share/doc/cron",
+        ),
     ),
 ]
