@@ -112,8 +112,8 @@ class Backup(Check):
         now, due = times.pop("now"), times.pop("due")
         hours = (now - max(times.values(), default=due)) / 3600
         if times:
-            return hours, f"{len(times)} kept, the last is {hours:.0f} hours old"
-        return hours, f"none yet, the command for it is {hours:.0f} hours old"
+            return hours, f"{len(times)} kept, the last is {hours:.0f} h old"
+        return hours, f"none yet, the command for it is {hours:.0f} h old"
 
 
 class Disk(Check):

@@ -68,16 +68,18 @@ class Identity(Check):
 
 
 class Packages(Check):
-    """Reads `apt`."""
+    """Packages that are wanted or unwanted."""
 
     name = "packages"
-    actions = frozenset({"ansible.builtin.apt"})
+    actions = frozenset({"apt_packages"})
 
     def __init__(self, steps: list[Step]) -> None:
-        """Collect names."""
+        """Collect names with whether each is wanted."""
         super().__init__(steps)
-        names = [step.arguments["name"] for step in self.of("ansible.builtin.apt")]
-        self.wanted = sorted({one for name in names for one in ([name] if isinstance(name, str) else name)})
+        self.wanted: dict[str, bool] = {}
+        for step in self.of("apt_packages"):
+            present = step.arguments.get("state", "present") == "present"
+            self.wanted.update(dict.fromkeys(step.arguments["names"], present))
 
     def question(self) -> str:
         """The state of each; of one that was never there dpkg says so by failing."""
@@ -89,15 +91,15 @@ class Packages(Check):
         )
 
     def judge(self, answer: Answer) -> Iterator[Finding]:
-        """Those that are not installed."""
+        """Those that are missing or should be."""
         states = dict(line.split(" ", 1) for line in answer.output.splitlines())
-        for name in self.wanted:
-            if states.get(name) != "installed":
-                yield drift(f"{name}: is not installed")
+        for name, present in self.wanted.items():
+            if (states.get(name) == "installed") != present:
+                yield drift(f"{name}: is not installed" if present else f"{name}: is installed, which it should not be")
 
     def summary(self, answer: Answer) -> str:
         """How many."""
-        return f"{len(self.wanted)} installed"
+        return f"{sum(self.wanted.values())} installed"
 
 
 class Units(Check):

@@ -91,7 +91,7 @@ def test_looking_changes_nothing(converged: Look) -> None:
         ("temperature", ["failing", "82.0 degrees", "too little voltage", "throttled"]),
         ("certificates", ["failing", "cert.pem: ends in 4 days", "proxy_certificate"]),
         ("disk", ["failing", f"{BACKUPS}: 100 % full", "0 MiB left"]),
-        ("backup", ["failing", "1 kept, the last is 96 hours old", "pi-commerce-backup"]),
+        ("backup", ["failing", "1 kept, the last is 96 h old", "pi-commerce-backup"]),
     ],
 )
 def test_ailments_are_reported(ailing: machine.Finished, check: str, words: list[str]) -> None:

@@ -104,10 +104,16 @@ def test_file_drift(before: str, after: str, text: str) -> None:
             "/etc/hosts: lacks the line '127.0.1.1 shop-pi'",
         ),
         (
-            Packages([step("ansible.builtin.apt", name=["cron"])]),
+            Packages([step("apt_packages", names=["cron"])]),
             "dpkg installed\ncron installed",
             "dpkg installed\ncron config-files",
             "cron: is not installed",
+        ),
+        (
+            Packages([step("apt_packages", names=["telnetd"], state="absent")]),
+            "dpkg installed\ntelnetd missing",
+            "dpkg installed\ntelnetd installed",
+            "telnetd: is installed, which it should not be",
         ),
         (
             Units([step("ansible.builtin.systemd_service", name="ssh", enabled=True, state="started")]),
