@@ -82,6 +82,11 @@ def playbook(name: str, *arguments: str, **environment: str | None) -> Finished:
     return run(*command, environment=environment)
 
 
+def audit(*arguments: str, environment: Environment | None = None) -> Finished:
+    """Look at the test machine as `make audit` does."""
+    return run("python", "ops/audit.py", "inventory/virtual", *arguments, environment=environment)
+
+
 def recap(output: str) -> dict[str, int]:
     """The counters of the last `PLAY RECAP` line."""
     line = [line for line in output.splitlines() if re.match(r"^shop-pi\s+:", line)][-1]

@@ -1,4 +1,4 @@
-"""What drifted is shown by a check that changes nothing, and mended by the next run, which touches nothing else."""
+"""What drifted is found by the audit, shown by a check, neither changing anything, and mended by the next run alone."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ BATCHES = sorted(PLAYBOOKS)
 
 @dataclass(frozen=True)
 class Episode:
-    """One batch of drifts: planted, checked, mended."""
+    """One batch of drifts: planted, audited, checked, mended."""
 
     converged: Footprint
     planted: Footprint
     unnoticed: list[str]
+    audit: machine.Finished
     check: machine.Finished
     checked: Footprint
     mend: machine.Finished
@@ -59,7 +60,7 @@ def changes(output: str) -> dict[str, str]:
 
 
 def play(batch: int) -> Episode:
-    """Plant, check, mend."""
+    """Plant, audit, check, mend."""
     converged = look()
     before = verdicts(batch)
     assert all(before.values()), before
@@ -67,11 +68,12 @@ def play(batch: int) -> Episode:
         machine.pi(drift.plant)
     unnoticed = [name for name, fine in verdicts(batch).items() if fine]
     planted = look()
+    audit = machine.audit()
     check = machine.playbook(PLAYBOOKS[batch], "--check", "--diff")
     checked = look()
     mend = machine.playbook(PLAYBOOKS[batch], "--diff")
     unmended = [name for name, fine in verdicts(batch).items() if not fine]
-    return Episode(converged, planted, unnoticed, check, checked, mend, look(), unmended)
+    return Episode(converged, planted, unnoticed, audit, check, checked, mend, look(), unmended)
 
 
 @pytest.fixture(scope="module")
@@ -85,8 +87,17 @@ def test_every_drift_is_one(episodes: dict[int, Episode]) -> None:
     assert [name for episode in episodes.values() for name in episode.unnoticed] == []
 
 
+@pytest.mark.parametrize("drift", DRIFTS, ids=lambda drift: drift.name)
+def test_audit_finds(episodes: dict[int, Episode], drift: Drift) -> None:
+    audit = episodes[drift.batch].audit
+    assert audit.status == 1, audit.output
+    found = [line for line in audit.output.splitlines() if " ok " not in line]
+    for words in drift.audit:
+        assert words in "\n".join(found), f"{words!r} is not found:\n{audit.output}"
+
+
 @pytest.mark.parametrize("batch", BATCHES)
-def test_check_passes_and_changes_nothing(episodes: dict[int, Episode], batch: int) -> None:
+def test_audit_and_check_change_nothing(episodes: dict[int, Episode], batch: int) -> None:
     episode = episodes[batch]
     assert episode.check.status == 0, episode.check.output[-4000:]
     assert footprint.touched(episode.planted, episode.checked) == set()
@@ -142,7 +153,7 @@ def test_check_foresees_what_the_run_does(episodes: dict[int, Episode], batch: i
 def test_no_planted_secret_is_shown(episodes: dict[int, Episode]) -> None:
     """The diff of a changed secret file shows neither what is there nor what shall be."""
     for episode in episodes.values():
-        assert drifts.PLANTED_SECRET not in episode.check.output + episode.mend.output
+        assert drifts.PLANTED_SECRET not in episode.audit.output + episode.check.output + episode.mend.output
 
 
 def test_run_after_that_changes_nothing(episodes: dict[int, Episode]) -> None:
