@@ -87,8 +87,10 @@ def last_line(content: str, begin: str) -> str:
 
 def packages(status: str) -> list:
     """Names of the packages that are completely installed, from dpkg's status file."""
-    paragraphs = (paragraph for paragraph in status.split("\n\n") if "\nStatus: install ok installed\n" in paragraph)
-    return sorted(match[1] for match in (re.match(r"\s*Package: (\S+)\n", entry) for entry in paragraphs) if match)
+    begins = (
+        re.match(r"\s*Package: (\S+)\nStatus: (?:install|hold) ok installed\n", part) for part in status.split("\n\n")
+    )
+    return sorted(begin[1] for begin in begins if begin)
 
 
 def enabled_units(folder: str) -> list:

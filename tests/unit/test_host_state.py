@@ -120,7 +120,7 @@ Package: tzdata
 Status: install ok half-configured
 
 Package: python3
-Status: install ok installed
+Status: hold ok installed
 """
 
 

@@ -1,7 +1,7 @@
 """Action plugin: `file_tree` as a playbook without it would have to do it, with one stock task item for each file.
 
-For the comparison in `make bench WHAT=converge` alone. Folders that would be swept are left as they are, so this side has
-less to do than the real one.
+Only for the comparison in `make bench WHAT=converge`. Folders to be swept are left as they are, so this side has less
+to do than the real one.
 """
 
 from __future__ import annotations
