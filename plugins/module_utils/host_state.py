@@ -87,10 +87,8 @@ def last_line(content: str, begin: str) -> str:
 
 def packages(status: str) -> list:
     """Names of the packages that are completely installed, from dpkg's status file."""
-    begins = (
-        re.match(r"\s*Package: (\S+)\nStatus: (?:install|hold) ok installed\n", part) for part in status.split("\n\n")
-    )
-    return sorted(begin[1] for begin in begins if begin)
+    found = r"^Package: (\S+)\n(?:[^\n]+\n)*?Status: (?:install|hold) ok installed$"
+    return sorted(re.findall(found, status, flags=re.MULTILINE))
 
 
 def enabled_units(folder: str) -> list:

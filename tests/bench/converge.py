@@ -29,6 +29,8 @@ import machine
 RUNS = int(os.environ.get("RUNS", "3"))
 # Paths, without which Ansible finds neither roles nor plugins; all else in ansible.cfg is a choice of this project.
 PATHS = ("roles_path", "library", "module_utils", "filter_plugins", "action_plugins", "callback_plugins")
+# `make bench FAST=1` installs Mitogen, and is not to give it to all.
+SLOW: machine.Environment = {"ANSIBLE_STRATEGY": None, "ANSIBLE_STRATEGY_PLUGINS": None}
 NO_INVENTORY = "[inventory]\nignore_patterns = [.]vault[.]yml$\n"
 HEADINGS = ("", "seconds (least)", "(median)", "ratio", "CPU s", "tasks", "remote tasks", "remote calls", "KiB sent")
 
@@ -69,9 +71,9 @@ def flavours(folder: Path) -> list[Flavour]:
     for name, first in (("stock", None), ("file-by-file", Path(__file__).parent / "one_by_one")):
         (folder / f"{name}.cfg").write_text(stock_settings(configuration, machine.ROOT, first))
     found = [
-        Flavour("file by file", {"ANSIBLE_CONFIG": str(folder / "file-by-file.cfg")}),
-        Flavour("stock", {"ANSIBLE_CONFIG": str(folder / "stock.cfg")}),
-        Flavour("project", {}),
+        Flavour("file by file", {**SLOW, "ANSIBLE_CONFIG": str(folder / "file-by-file.cfg")}),
+        Flavour("stock", {**SLOW, "ANSIBLE_CONFIG": str(folder / "stock.cfg")}),
+        Flavour("project", SLOW),
     ]
     mitogen = importlib.util.find_spec("ansible_mitogen")
     if mitogen and mitogen.origin:
@@ -138,7 +140,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         compared = flavours(Path(folder))
         # Once untimed: brings a kept machine up to date and fills the caches of both sides.
-        machine.playbook("site.yml")
+        machine.playbook("site.yml", **SLOW)
         results: dict[str, list[Measured]] = {flavour.name: [] for flavour in compared}
         for turn in range(RUNS):
             for flavour in compared:

@@ -110,6 +110,7 @@ def test_a_linked_folder_is_not_looked_into(machine: Path) -> None:
 
 
 STATUS = """Package: cron
+Essential: yes
 Status: install ok installed
 Architecture: amd64
 
