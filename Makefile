@@ -19,7 +19,7 @@ export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 PYTHON := .venv/bin/python
 VIRTUAL := -i inventory/virtual
 
-.PHONY: help setup lock engine images up down clean status ssh restart test lint unit services site
+.PHONY: help setup lock engine images up down clean status ssh restart test lint unit services site docs
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -31,7 +31,7 @@ setup: .venv/.stamp ## Build .venv with the newest usable Python
 
 lock: setup ## Pin the requirements anew, the controller's and those of our services
 	@for folder in . files/services/*; do (cd $$folder && uv pip compile --quiet --universal --generate-hashes \
-	  --no-header --no-emit-index-url --python-version 3.11 --upgrade requirements.in --output-file requirements.txt); done
+	  --no-emit-index-url --python-version 3.11 --upgrade requirements.in --output-file requirements.txt); done
 
 engine:
 	@bash molecule/shared/host.sh engine
@@ -91,6 +91,9 @@ lint: setup
 	mypy
 	yamllint --strict .
 	ansible-lint --offline
+
+docs: setup ## Write the pages that follow from the source: role READMEs, variables, services, playbooks, decisions
+	@$(PYTHON) docs/generate.py
 
 unit: setup
 	pytest tests/unit
