@@ -19,7 +19,7 @@ export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 PYTHON := .venv/bin/python
 VIRTUAL := -i inventory/virtual
 
-.PHONY: help setup lock engine images up down clean status ssh restart test lint unit services site docs
+.PHONY: help setup lock engine images up down clean status ssh restart test test-full lint unit services site docs hooks
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -86,11 +86,20 @@ ssh: ## Log in to the virtual Pi
 test: setup ## Everything: lint, unit, service and site tests
 	@$(MAKE) --no-print-directory lint unit images services site
 
+test-full: test ## Everything, and what takes too long for every change
+
+hooks: setup ## Have git check every commit (.pre-commit-config.yaml)
+	@pre-commit install
+
 lint: setup
 	ruff check . && ruff format --check .
 	mypy
 	yamllint --strict .
 	ansible-lint --offline
+	check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
+	zizmor --offline --quiet --no-progress .github
+	@git ls-files -z | xargs -0 $(PYTHON) .ci/refuse_secrets.py
 
 docs: setup ## Write the pages that follow from the source: role READMEs, variables, services, playbooks, decisions
 	@$(PYTHON) docs/generate.py
