@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,14 @@ class Variable:
 
 
 @dataclass(frozen=True)
+class Uninstall:
+    """How a role's work is taken away: what is done, and the note at the top of its task file (may be empty)."""
+
+    steps: list[str]
+    note: str
+
+
+@dataclass(frozen=True)
 class Role:
     """One role. `reads` are variables and facts from elsewhere, `facts` those that it leaves to later roles."""
 
@@ -37,6 +46,7 @@ class Role:
     reads: list[str]
     facts: list[str]
     files: list[str]
+    uninstall: Uninstall | None
 
 
 @dataclass(frozen=True)
@@ -68,6 +78,7 @@ class _Files:
         facts = [name for task in self.tasks for name in task.get("ansible.builtin.set_fact", {})]
         self.facts = {name for name in facts if not name.startswith("__")}
         code = [path for kind in ("tasks", "handlers", "vars") for path in folder.glob(f"{kind}/**/*.yml")]
+        self.uninstall = _uninstall(folder / "tasks/uninstall.yml")
         self.reads = set().union(*map(read_names, [*code, *folder.glob("templates/**/*.j2")]))
 
 
@@ -90,6 +101,7 @@ def roles(root: Path) -> list[Role]:
             needs=files.needs,
             reads=sorted((files.reads & known) - files.facts - (set(files.options) - set(shared))),
             facts=sorted(files.facts),
+            uninstall=files.uninstall,
             files=sorted(_written(files.tasks, {**shared, **files.defaults, **files.constants})),
         )
         for files in found
@@ -191,6 +203,14 @@ def _written(tasks: Sequence[Mapping[str, Any]], variables: Mapping[str, Any]) -
             elif key and arguments.get("state") != "absent":
                 paths.append(arguments.get(key) or arguments["path"])
     return {fill(path, variables) for path in paths}
+
+
+def _uninstall(path: Path) -> Uninstall | None:
+    if not path.exists():
+        return None
+    lines = path.read_text(encoding="utf-8").splitlines()[1:]
+    note = [line.removeprefix("#").strip() for line in itertools.takewhile(lambda line: line.startswith("#"), lines)]
+    return Uninstall([task["name"] for task in _flat(load(path))], " ".join(note))
 
 
 def _tree(arguments: Mapping[str, Any]) -> Iterator[str]:

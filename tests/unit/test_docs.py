@@ -80,6 +80,7 @@ CHANGES = [
     ),
     ("site.yml", "Watch the services", "Observe", ["docs/playbooks.md"]),
     ("roles/ssh/tasks/main.yml", "10-pi-commerce.conf", "11-pi-commerce.conf", ["roles/ssh/README.md"]),
+    ("roles/docker/tasks/uninstall.yml", "The engine goes", "It goes", ["roles/docker/README.md"]),
     ("docs/decisions/0003-memory.md", "# 0003: Memory", "# 0003: All memory", ["docs/decisions/README.md"]),
     ("docs/services.md", "# Services\n", "# Our services\n", ["docs/services.md"]),
 ]
