@@ -31,7 +31,8 @@ VIRTUAL := -i inventory/virtual
 # The machines that `make audit` looks at.
 INVENTORY ?= inventory/virtual
 
-.PHONY: help setup lock engine images up down clean status audit ssh restart test lint unit services site molecule molecule-up molecule-down bench
+.PHONY: help setup lock engine images up down clean status audit ssh restart docs hooks bench
+.PHONY: test test-full lint unit services site molecule molecule-up molecule-down
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -48,8 +49,8 @@ setup: .venv/.stamp $(if $(FAST),.venv/.fast) ## Build .venv with the newest usa
 
 lock: setup ## Pin the requirements anew, the controller's and those of our services
 	@for folder in . files/services/*; do (cd $$folder && uv pip compile --quiet --universal --generate-hashes \
-	  --no-header --no-emit-index-url --python-version 3.11 --upgrade requirements.in --output-file requirements.txt); done
-	@uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --python-version 3.11 \
+	  --no-emit-index-url --python-version 3.11 --upgrade requirements.in --output-file requirements.txt); done
+	@uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --python-version 3.11 \
 	  --upgrade requirements-fast.in --output-file requirements-fast.txt
 
 engine:
@@ -111,11 +112,23 @@ ssh: ## Log in to the virtual Pi
 test: setup ## Everything: lint, unit, service and site tests
 	@$(MAKE) --no-print-directory lint unit images services site
 
+test-full: test ## Everything, and what takes too long for every change
+
+hooks: setup ## Have git check every commit (.pre-commit-config.yaml)
+	@pre-commit install
+
 lint: setup
 	ruff check . && ruff format --check .
 	mypy
 	yamllint --strict .
 	ansible-lint --offline
+	check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
+	zizmor --offline --quiet --no-progress .github
+	@git ls-files -z | xargs -0 $(PYTHON) .ci/refuse_secrets.py
+
+docs: setup ## Write the pages that follow from the source: role READMEs, variables, services, playbooks, decisions
+	@$(PYTHON) docs/generate.py
 
 unit: setup
 	pytest tests/unit
