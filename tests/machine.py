@@ -14,12 +14,16 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-STATE = ROOT / ".virtual-pi-test"
+STATE = ROOT / os.environ.get("PI_TEST_STATE", ".virtual-pi-test")
+# What `make` takes for the Pi: a container, or a virtual machine.
+KIND = os.environ.get("PI_KIND", "container")
+INVENTORY = f"inventory/{'vm' if KIND == 'vm' else 'virtual'}"
 NETWORK = os.environ.get("PI_TEST_NETWORK", "10.214.0")
 ADDRESS = f"{NETWORK}.10"
 ENVIRONMENT = {
     **os.environ,
     "PI_STATE": str(STATE),
+    "PI_KIND": KIND,
     "PI_NAME": os.environ.get("PI_TEST_NAME", "pi-commerce-test"),
     "PI_NETWORK": NETWORK,
     "PI_ADDRESS": ADDRESS,
@@ -78,7 +82,7 @@ def make(target: str) -> Finished:
 
 def playbook(name: str, *arguments: str, **environment: str | None) -> Finished:
     """Run a playbook on the test machine."""
-    command = ("ansible-playbook", "-i", "inventory/virtual", name, *arguments)
+    command = ("ansible-playbook", "-i", INVENTORY, name, *arguments)
     return run(*command, environment=environment)
 
 
