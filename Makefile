@@ -23,7 +23,8 @@ PYTHON := .venv/bin/python
 VIRTUAL := -i inventory/$(if $(filter vm,$(PI_KIND)),vm,virtual)
 MACHINE := $(PYTHON) molecule/shared/$(if $(filter vm,$(PI_KIND)),vm.py,virtual_pi.py)
 
-.PHONY: help setup lock engine images up down clean status ssh restart test lint unit services site vm test-full
+.PHONY: help setup lock engine images up down clean status ssh restart test lint unit services site molecule molecule-up molecule-down
+.PHONY: vm test-full
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -80,7 +81,7 @@ restart: setup ## Restart the virtual Pi, as a power cut would
 	@$(MACHINE) restart
 
 ssh: ## Log in to the virtual Pi
-	@ssh -i $(PI_STATE)/id_ed25519 -o IdentitiesOnly=yes -o UserKnownHostsFile=$(PI_STATE)/known_hosts pi@$(PI_ADDRESS)
+	@ssh -F $(PI_STATE)/ssh_config shop-pi
 
 test: setup ## Everything: lint, unit, service and site tests
 	@$(MAKE) --no-print-directory lint unit images services site
@@ -100,11 +101,37 @@ services: setup
 site: setup
 	pytest tests/site tests/faults
 
+# Molecule's machines: one that roles are applied to and one that stays bare.
+PI_MOLECULE_NAME ?= pi-commerce-molecule
+PI_MOLECULE_NETWORK ?= 10.215.0
+PI_BARE_NETWORK ?= 10.216.0
+MOLECULE_STATE := $(CURDIR)/.virtual-pi-molecule
+BARE_STATE := $(CURDIR)/.virtual-pi-bare
+MOLECULE_PI := PI_STATE=$(MOLECULE_STATE) PI_NAME=$(PI_MOLECULE_NAME) PI_NETWORK=$(PI_MOLECULE_NETWORK)
+BARE_PI := PI_STATE=$(BARE_STATE) PI_NAME=$(PI_MOLECULE_NAME)-bare PI_NETWORK=$(PI_BARE_NETWORK)
+
+molecule: images ## Test each role by itself, or one: make molecule ROLE=base
+	@$(MAKE) --no-print-directory $(if $(KEEP),,molecule-down) molecule-up
+	@PI_STATE=$(MOLECULE_STATE) PI_ADDRESS=$(PI_MOLECULE_NETWORK).10 PI_BARE_STATE=$(BARE_STATE) \
+	  PI_BARE_ADDRESS=$(PI_BARE_NETWORK).10 ANSIBLE_VAULT_PASSWORD_FILE=$(MOLECULE_STATE)/vault-password \
+	  $(PYTHON) molecule/shared/scenarios.py $(ROLE)
+	@$(if $(KEEP),,$(MAKE) --no-print-directory molecule-down)
+
+molecule-up: setup engine
+	@$(MOLECULE_PI) $(PYTHON) molecule/shared/virtual_pi.py up
+	@$(BARE_PI) $(PYTHON) molecule/shared/virtual_pi.py up
+	@$(PYTHON) molecule/shared/images.py push --registry "$$($(MOLECULE_PI) $(PYTHON) molecule/shared/virtual_pi.py registry)"
+
+molecule-down: setup engine
+	@$(MOLECULE_PI) $(PYTHON) molecule/shared/virtual_pi.py down
+	@$(BARE_PI) $(PYTHON) molecule/shared/virtual_pi.py down
+	@rm -rf $(MOLECULE_STATE) $(BARE_STATE)
+
 # A state folder, a name and a network of its own: it may run beside the others.
 vm: export PI_KIND := vm
 vm: export PI_TEST_STATE ?= .virtual-pi-vm-$(ARCH)
 vm: export PI_TEST_NAME ?= pi-commerce-vm
-vm: export PI_TEST_NETWORK ?= 10.215.0
+vm: export PI_TEST_NETWORK ?= 10.217.0
 vm: setup engine ## The whole machine with a kernel of its own; ARCH=arm64: one whose device tree says Raspberry Pi 4
 	pytest tests/vm
 

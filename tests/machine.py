@@ -17,6 +17,8 @@ ROOT = Path(__file__).resolve().parents[1]
 STATE = ROOT / os.environ.get("PI_TEST_STATE", ".virtual-pi-test")
 # What `make` takes for the Pi: a container, or a virtual machine.
 KIND = os.environ.get("PI_KIND", "container")
+# Seconds a command may take; an emulated machine is some ten times slower.
+PATIENCE = 6 * 3600 if KIND == "vm" else 1800
 INVENTORY = f"inventory/{'vm' if KIND == 'vm' else 'virtual'}"
 NETWORK = os.environ.get("PI_TEST_NETWORK", "10.214.0")
 ADDRESS = f"{NETWORK}.10"
@@ -49,7 +51,7 @@ class Finished:
 
 def run(
     *command: str,
-    timeout: float = 1800,
+    timeout: float = PATIENCE,
     stdin: str = "",
     environment: Environment | None = None,
     apart: bool = False,
@@ -104,7 +106,7 @@ def pi(command: str, check: bool = True) -> str:
     """Output of a shell command on the Pi, as root, through SSH."""
     options = ["-i", str(STATE / "id_ed25519"), "-o", "IdentitiesOnly=yes"]
     options += ["-o", f"UserKnownHostsFile={STATE / 'known_hosts'}"]
-    done = run("ssh", *options, f"pi@{ADDRESS}", "sudo bash -s", stdin=command, timeout=300, apart=True)
+    done = run("ssh", *options, f"pi@{ADDRESS}", "sudo bash -s", stdin=command, timeout=PATIENCE / 6, apart=True)
     assert not check or done.status == 0, f"{command}: {done.output}{done.errors}"
     return done.output
 

@@ -265,12 +265,29 @@ def wait_for_ssh(container: Container, settings: Settings) -> None:
         if code == 0 and port_answers(settings.address, 22):
             known = f"{settings.address} {' '.join(key.decode().split()[:2])}\n"
             (settings.state / "known_hosts").write_text(known)
+            (settings.state / "ssh_config").write_text(ssh_config(settings))
             return
         time.sleep(0.5)
     raise VirtualPiError(
         f"{settings.container} did not answer SSH on {settings.address} within {BOOT_SECONDS} s; "
         f"see `docker logs {settings.container}`"
     )
+
+
+def ssh_config(settings: Settings) -> str:
+    """Client configuration with which `ssh -F` reaches the Pi as `shop-pi`, over one connection."""
+    options = {
+        "HostName": settings.address,
+        "User": "pi",
+        "IdentityFile": settings.state / "id_ed25519",
+        "IdentitiesOnly": "yes",
+        "UserKnownHostsFile": settings.state / "known_hosts",
+        "StrictHostKeyChecking": "yes",
+        "ControlMaster": "auto",
+        "ControlPath": settings.state / "ssh-%C",
+        "ControlPersist": "60s",
+    }
+    return "Host shop-pi\n" + "".join(f"  {name} {value}\n" for name, value in options.items())
 
 
 def port_answers(address: str, port: int) -> bool:

@@ -120,6 +120,7 @@ def prepare_state(settings: Settings) -> None:
     public = key.with_suffix(".pub").read_text()
     (state / "known_hosts").write_text(f"{settings.address} {' '.join(public.split()[:2])}\n")
     hosts = f"127.0.0.1 localhost\n127.0.1.1 raspberrypi\n{settings.registry_address} registry.test\n"
+    (state / "ssh_config").write_text(virtual_pi.ssh_config(settings))
     line = state / "cmdline.txt"
     if not line.exists():
         line.write_text(kernel_line(BOARDS[settings.arch], settings) + "\n")
@@ -235,19 +236,13 @@ def create_machine(client: docker.DockerClient, settings: Settings, disk: Path) 
     )
 
 
-def ssh(settings: Settings, *command: str) -> list[str]:
-    """The command line that runs a command on the machine as user `pi`."""
-    options = ["IdentitiesOnly=yes", "BatchMode=yes", "ConnectTimeout=10", "StrictHostKeyChecking=yes"]
-    options.append(f"UserKnownHostsFile={settings.state / 'known_hosts'}")
-    key = str(settings.state / "id_ed25519")
-    return ["ssh", "-i", key, *(f"-o{option}" for option in options), f"pi@{settings.address}", *command]
-
-
 def wait_for_login(container: Container, settings: Settings) -> None:
     """Wait until the machine lets us in; while it boots it refuses even those it knows."""
+    options = ["BatchMode=yes", "ConnectTimeout=10", "ControlPath=none"]
+    command = ["ssh", "-F", str(settings.state / "ssh_config"), *(f"-o{option}" for option in options), "shop-pi", "true"]
     deadline = time.monotonic() + BOOT_SECONDS
     while time.monotonic() < deadline:
-        if subprocess.run(ssh(settings, "true"), capture_output=True, check=False).returncode == 0:
+        if subprocess.run(command, capture_output=True, check=False).returncode == 0:
             return
         container.reload()
         if container.status != "running":
