@@ -1,0 +1,47 @@
+"""What a host says about its kernel and its packages is read as it is meant."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import host_state
+import pytest
+
+V1 = "#subsys_name\thierarchy\tnum_cgroups\tenabled\ncpu\t5\t9\t1\nmemory\t{}\t70\t{}\npids\t3\t9\t1\n"
+
+
+@pytest.mark.parametrize(
+    ("controllers", "cgroups", "on"),
+    [
+        ("cpuset cpu io memory pids", None, True),
+        ("cpuset cpu io pids", V1.format(4, 1), False),
+        (None, V1.format(4, 1), True),
+        (None, V1.format(0, 0), False),
+        (None, "#subsys_name\thierarchy\tnum_cgroups\tenabled\n", None),
+        (None, None, None),
+    ],
+)
+def test_memory_cgroup(controllers: str | None, cgroups: str | None, on: bool | None) -> None:
+    assert host_state.memory_cgroup(controllers, cgroups) is on
+
+
+def test_package_lists_are_fresh_for_a_day_after_they_were_read(tmp_path: Path) -> None:
+    lists, stamp = tmp_path / "lists", tmp_path / "periodic/update-success-stamp"
+    lists.mkdir()
+    now = lists.stat().st_mtime
+    assert not host_state.lists_are_fresh(str(tmp_path), now), "there are none"
+    (lists / "mirror_main_Packages").touch()
+    os.utime(lists, (now, now))
+    assert host_state.lists_are_fresh(str(tmp_path), now + 3600)
+    assert not host_state.lists_are_fresh(str(tmp_path), now + 90000)
+    stamp.parent.mkdir()
+    stamp.touch()
+    os.utime(stamp, (now + 80000, now + 80000))
+    assert host_state.lists_are_fresh(str(tmp_path), now + 90000)
+
+
+def test_proxy_of_apt_counts_for_its_scheme() -> None:
+    dump = 'Acquire "";\nAcquire::http::Proxy "http://proxy.test:3142";\nAcquire::https::Proxy "DIRECT";\n'
+    assert host_state.apt_proxy(dump, "http://mirror.test/debian") == "http://proxy.test:3142"
+    assert host_state.apt_proxy(dump, "https://mirror.test/debian") is None
