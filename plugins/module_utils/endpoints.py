@@ -71,6 +71,11 @@ class _EngineConnection(http.client.HTTPConnection):
         self.sock.connect(DOCKER_SOCKET)
 
 
+def engine_is_there() -> bool:
+    """Whether an engine has been installed and listens."""
+    return os.path.exists(DOCKER_SOCKET)
+
+
 def missing_images(images: Iterable[str], seconds: float) -> list[str]:
     """Those of the images that the engine on this machine does not have: all of them where none answers."""
     wanted = sorted(set(images))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: pi_facts
-short_description: Read what the preflight judges
+short_description: Read what the preflight judges and what roles need to know
 description:
   - Reads the board, the operating system, memory, file systems and the clock. Changes nothing.
   - Asks the image registries and the package mirror whether they answer, where something has to be fetched from them.
@@ -38,7 +38,7 @@ options:
     elements: dict
     default: []
   ask_mirror:
-    description: Ask the package mirror, unless the package lists are fresh.
+    description: Ask the package mirror if there is no engine yet, because packages will be installed.
     type: bool
     default: false
 attributes:
@@ -53,6 +53,7 @@ ansible_facts:
     C(page_bytes), C(kernel), C(disk_free_mib), C(read_only), C(data_mounted), C(memory_cgroup), C(epoch_seconds),
     C(apt_mirror), C(dpkg_interrupted), C(systemd), C(python), and the answers to what was asked: C(servers)
     (C(kind), C(address), C(problem)) and C(ports) (C(address), C(problem)). An empty problem is none.
+    Another, C(pi_state), holds what a converge would otherwise ask task by task, see C(module_utils/host_state.py).
   type: dict
   returned: always
 """
@@ -65,7 +66,7 @@ import subprocess
 import time
 from typing import Any
 
-from ansible.module_utils import endpoints, host_state
+from ansible.module_utils import endpoints, fitness, host_state
 from ansible.module_utils.apt_mirrors import host_mirrors
 from ansible.module_utils.basic import AnsibleModule
 
@@ -105,7 +106,7 @@ def read_only(paths: tuple[str, ...]) -> list[str]:
 def mirror_endpoint(mirror: str) -> tuple[str, int]:
     """Host and port that apt speaks to for a mirror: its own, or those of the proxy that apt is told to use."""
     dump = subprocess.run(["apt-config", "dump"], stdout=subprocess.PIPE, text=True, check=True).stdout
-    return endpoints.url_endpoint(host_state.apt_proxy(dump, mirror) or mirror)
+    return endpoints.url_endpoint(fitness.apt_proxy(dump, mirror) or mirror)
 
 
 def ask_servers(parameters: dict[str, Any], mirror: str | None) -> list[dict[str, Any]]:
@@ -113,10 +114,8 @@ def ask_servers(parameters: dict[str, Any], mirror: str | None) -> list[dict[str
     missing = endpoints.missing_images(parameters["images"], PATIENCE)
     named = [endpoints.registry_endpoint(image, parameters["insecure_registries"]) for image in missing]
     registries = [endpoint for endpoint in named if endpoint]
-    stale = (
-        parameters["ask_mirror"] and mirror is not None and not host_state.lists_are_fresh("/var/lib/apt", time.time())
-    )
-    mirrors = [mirror_endpoint(mirror)] if stale and mirror else []
+    bare = parameters["ask_mirror"] and not endpoints.engine_is_there()
+    mirrors = [mirror_endpoint(mirror)] if bare and mirror else []
     if not registries and not mirrors:
         return []
     answers = endpoints.reach([*registries, *mirrors], PATIENCE)
@@ -153,12 +152,12 @@ def gather(parameters: dict[str, Any]) -> dict[str, object]:
         "read_only": read_only(WRITTEN_TO),
         "data_mounted": os.path.ismount(mount) if mount else None,
         # The kernel that runs, whatever board is shown: a limit is enforced by this one.
-        "memory_cgroup": host_state.memory_cgroup(
+        "memory_cgroup": fitness.memory_cgroup(
             read("/", "sys/fs/cgroup/cgroup.controllers"), read("/", "proc/cgroups")
         ),
         "epoch_seconds": int(time.time()),
         "apt_mirror": mirror,
-        "dpkg_interrupted": any(name.isdigit() for name in host_state.names_in("/var/lib/dpkg/updates")),
+        "dpkg_interrupted": any(name.isdigit() for name in fitness.names_in("/var/lib/dpkg/updates")),
         "systemd": os.path.isdir("/run/systemd/system"),
         "python": platform.python_version(),
         "servers": ask_servers(parameters, mirror),
@@ -180,7 +179,8 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    module.exit_json(changed=False, ansible_facts={"pi": gather(module.params)})
+    facts = {"pi": gather(module.params), "pi_state": host_state.read()}
+    module.exit_json(changed=False, ansible_facts=facts)
 
 
 if __name__ == "__main__":
