@@ -35,7 +35,7 @@ from ansible.vars.manager import VariableManager
 ansible.module_utils.__path__.append(str(ROOT / "plugins/module_utils"))
 sys.path += [str(ROOT / "plugins" / folder) for folder in ("modules", "module_utils")]
 
-from host_state import UNKNOWN
+import host_state
 
 # Variables that are registered or set while running carry this prefix; they tell of a run, not of a machine.
 RUNNING = "__"
@@ -104,7 +104,7 @@ class Site:
         Roles skip what they know to be done already: here they know of nothing.
         """
         host = self._manager.get_host(name)
-        self._variables.set_host_facts(name, {"pi": dict(facts), "pi_state": UNKNOWN})
+        self._variables.set_host_facts(name, {"pi": dict(facts), "pi_state": host_state.UNKNOWN})
         seen: set[str] = set()
         try:
             for play in self._plays:
