@@ -33,7 +33,7 @@ PYTHON := .venv/bin/python
 VIRTUAL := -i inventory/$(if $(filter vm,$(PI_KIND)),vm,virtual)
 MACHINE := $(PYTHON) molecule/shared/$(if $(filter vm,$(PI_KIND)),vm.py,virtual_pi.py)
 # The machines that `make audit` looks at.
-INVENTORY ?= inventory/virtual
+INVENTORY ?= $(lastword $(VIRTUAL))
 
 .PHONY: help setup lock engine images up down clean status audit ssh restart docs hooks bench
 .PHONY: test test-full lint unit services site molecule molecule-up molecule-down vm
@@ -75,7 +75,7 @@ images: setup engine ## Build the images of the virtual Pi and of its services
 	@$(PYTHON) molecule/shared/images.py build $(PI_IMAGES) --suite $(PI_SUITE) --arch $(ARCH)
 
 up status: export ANSIBLE_VAULT_PASSWORD_FILE ?= $(PI_STATE)/vault-password
-ifeq ($(INVENTORY),inventory/virtual)
+ifeq ($(INVENTORY),$(lastword $(VIRTUAL)))
 audit: export ANSIBLE_VAULT_PASSWORD_FILE ?= $(PI_STATE)/vault-password
 endif
 
