@@ -213,4 +213,5 @@ NO_STATE = {
     *(f"ansible.builtin.{name}" for name in ("assert", "command", "debug", "include_role", "meta", "shell")),
     "ansible.builtin.validate_argument_spec",
     "pi_facts",
+    "preflight_inventory",
 }
