@@ -41,29 +41,31 @@ def test_no_secret_on_the_controller_outside_the_vault(talk: Talk) -> None:
 
 
 def test_a_leak_is_found_in_every_place_on_the_pi() -> None:
-    leak = canary()
+    leak = {place: canary() for place in leaks.PI_PLACES}
     image = machine.pi("docker inspect --format '{{.Config.Image}}' pi-commerce-rate_limiter-1").strip()
     planted = {
-        "journal": f"logger {leak}; journalctl --sync",
-        "logs": f"echo {leak} > /var/log/pi-commerce-leak",
-        "containers": f"docker create --name pi-commerce-leak --env LEAK={leak} {image} true",
-        "images": f"tar --create --files-from /dev/null | docker import --change 'ENV LEAK={leak}' - pi-commerce-leak",
-        "container logs": f"docker run --name pi-commerce-leak --network none {image} echo {leak}",
-        "configuration": f"echo {leak} > /etc/pi-commerce/compose/leak",
-        "left behind": f"mkdir -p ~pi/.ansible/tmp/leak && echo {leak} > ~pi/.ansible/tmp/leak/arguments",
-        "engine": f"docker create --name pi-commerce-leak --label leak={leak} {image} true",
+        "journal": f"logger {leak['journal']}; journalctl --sync",
+        "logs": f"echo {leak['logs']} > /var/log/pi-commerce-leak",
+        "containers": f"docker create --name pi-commerce-leak-1 --env LEAK={leak['containers']} {image} true",
+        "images": "tar --create --files-from /dev/null"
+        f" | docker import --change 'ENV LEAK={leak['images']}' - pi-commerce-leak",
+        "container logs": "docker run --name pi-commerce-leak-2 --network none --env LEAK_REVERSED="
+        f"{leak['container logs'][::-1]} {image} python3 -c 'import os; print(os.environ[\"LEAK_REVERSED\"][::-1])'",
+        "configuration": f"echo {leak['configuration']} > /etc/pi-commerce/compose/leak",
+        "left behind": f"mkdir -p ~pi/.ansible/tmp/leak && echo {leak['left behind']} > ~pi/.ansible/tmp/leak/arguments",
+        "engine": f"echo {leak['engine']} > /var/lib/docker/containers/pi-commerce-leak",
     }
     assert planted.keys() == leaks.PI_PLACES.keys()
     try:
-        for place, shell in planted.items():
-            machine.pi(f"docker rm pi-commerce-leak > /dev/null 2>&1\n{shell}")
-            found = leaks.in_places({"leak": leak}, {place: leaks.PI_PLACES[place]})
-            assert found == {(place, "leak")}, place
+        machine.pi("\n".join(["set -e", *planted.values()]))
+        found = leaks.in_places(leak, leaks.PI_PLACES)
     finally:
         machine.pi(
-            "docker rm pi-commerce-leak; docker rmi pi-commerce-leak\n"
+            "docker rm pi-commerce-leak-1 pi-commerce-leak-2; docker rmi pi-commerce-leak\n"
             "rm -r /var/log/pi-commerce-leak /etc/pi-commerce/compose/leak ~pi/.ansible/tmp/leak"
+            " /var/lib/docker/containers/pi-commerce-leak"
         )
+    assert {(place, place) for place in leaks.PI_PLACES} <= found
 
 
 def test_a_leak_is_found_in_every_place_on_the_controller(tmp_path: Path) -> None:
