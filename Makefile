@@ -11,65 +11,87 @@ export PI_NETWORK ?= 10.213.0
 export PI_ADDRESS := $(PI_NETWORK).10
 export PI_SUITE ?= trixie
 export PI_BOARD ?= pi4-4gb
+# container: a virtual Pi within seconds. vm: one with a kernel of its own, see docs/decisions/0007-vm.md.
+export PI_KIND ?= container
+$(if $(filter container vm,$(PI_KIND)),,$(error PI_KIND is "$(PI_KIND)": set it to container or vm))
 HOST_ARCH := $(if $(filter aarch64 arm64,$(shell uname -m)),arm64,amd64)
 export ARCH ?= $(HOST_ARCH)
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 
-PYTHON := .venv/bin/python
-VIRTUAL := -i inventory/virtual
+# Where the time of a playbook goes: seconds and SSH calls of every task.
+ifdef PROFILE
+export ANSIBLE_CALLBACKS_ENABLED := ansible.posix.profile_tasks,remote_calls
+endif
+# Optional: tasks run in one Python on the Pi that stays (Mitogen), see docs/decisions/0009-speed.md.
+ifdef FAST
+export ANSIBLE_STRATEGY := mitogen_linear
+export ANSIBLE_STRATEGY_PLUGINS := $(CURDIR)/.venv/mitogen
+endif
 
-.PHONY: help setup lock engine images up down clean status ssh restart test lint unit services site
+PYTHON := .venv/bin/python
+VIRTUAL := -i inventory/$(if $(filter vm,$(PI_KIND)),vm,virtual)
+MACHINE := $(PYTHON) molecule/shared/$(if $(filter vm,$(PI_KIND)),vm.py,virtual_pi.py)
+# The machines that `make audit` looks at.
+INVENTORY ?= inventory/virtual
+
+.PHONY: help setup lock engine images up down clean status audit ssh restart docs hooks bench
+.PHONY: test test-full lint unit services site molecule molecule-up molecule-down vm
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
 
-setup: .venv/.stamp ## Build .venv with the newest usable Python
+setup: .venv/.stamp $(if $(FAST),.venv/.fast) ## Build .venv with the newest usable Python
 
 .venv/.stamp: requirements.txt molecule/shared/setup.sh
 	@bash molecule/shared/setup.sh
 
+.venv/.fast: requirements-fast.txt .venv/.stamp
+	@.venv/bin/pip install -qq --disable-pip-version-check --require-hashes --requirement requirements-fast.txt
+	@ln -sfn "$$($(PYTHON) -c 'import ansible_mitogen; print(*ansible_mitogen.__path__)')/plugins/strategy" .venv/mitogen
+	@touch $@
+
 lock: setup ## Pin the requirements anew, the controller's and those of our services
 	@for folder in . files/services/*; do (cd $$folder && uv pip compile --quiet --universal --generate-hashes \
-	  --no-header --no-emit-index-url --python-version 3.11 --upgrade requirements.in --output-file requirements.txt); done
+	  --no-emit-index-url --python-version 3.11 --upgrade requirements.in --output-file requirements.txt); done
+	@uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --python-version 3.11 \
+	  --upgrade requirements-fast.in --output-file requirements-fast.txt
 
 engine:
 	@bash molecule/shared/host.sh engine
 
-# Another architecture than this computer's is emulated program by program: good enough to boot a Pi and to judge
-# it (`make up ARCH=arm64` ends with the preflight), not for an engine inside it, which needs a kernel of that kind.
-ifeq ($(ARCH),$(HOST_ARCH))
-IMAGES := python postgres valkey nginx registry n8n
-PLAYBOOK := site.yml
-else
-IMAGES := registry emulator
-PLAYBOOK := playbooks/preflight.yml
-endif
+# Another architecture than this computer's is emulated. In a container that is done program by program: good enough
+# to boot a Pi and to judge it (`make up ARCH=arm64` ends with the preflight), not for an engine inside it, which needs
+# a kernel of that kind. A virtual machine has one.
+FOREIGN := $(filter-out $(HOST_ARCH),$(ARCH))
+SHOP := $(if $(filter vm,$(PI_KIND)),yes,$(if $(FOREIGN),,yes))
+PLAYBOOK := $(if $(SHOP),site.yml,playbooks/preflight.yml)
+OWN_IMAGES := registry $(if $(FOREIGN),emulator) $(if $(filter vm,$(PI_KIND)),qemu)
+PI_IMAGES := $(if $(SHOP),python postgres valkey nginx n8n) $(if $(filter vm,$(PI_KIND)),vm,virtual-pi)
 
 images: setup engine ## Build the images of the virtual Pi and of its services
-	@$(PYTHON) molecule/shared/images.py build $(IMAGES)
-ifneq ($(ARCH),$(HOST_ARCH))
-	@bash molecule/shared/host.sh emulation
-endif
-	@$(PYTHON) molecule/shared/images.py build virtual-pi --suite $(PI_SUITE) --arch $(ARCH)
+	@$(PYTHON) molecule/shared/images.py build $(OWN_IMAGES)
+	@$(if $(FOREIGN),bash molecule/shared/host.sh emulation)
+	@$(PYTHON) molecule/shared/images.py build $(PI_IMAGES) --suite $(PI_SUITE) --arch $(ARCH)
 
 up status: export ANSIBLE_VAULT_PASSWORD_FILE ?= $(PI_STATE)/vault-password
+ifeq ($(INVENTORY),inventory/virtual)
+audit: export ANSIBLE_VAULT_PASSWORD_FILE ?= $(PI_STATE)/vault-password
+endif
 
 up: images ## Start a virtual Pi and bring up the shop on it
-	@$(PYTHON) molecule/shared/virtual_pi.py up
-ifeq ($(ARCH),$(HOST_ARCH))
-	@$(PYTHON) molecule/shared/images.py push --registry "$$($(PYTHON) molecule/shared/virtual_pi.py registry)"
-endif
+	@$(MACHINE) up
+	@$(if $(SHOP),$(PYTHON) molecule/shared/images.py push --arch $(ARCH) --registry "$$($(MACHINE) registry)")
 	@ansible-playbook $(VIRTUAL) $(PLAYBOOK)
 
 down: setup engine ## Remove the virtual Pi with its data; built images stay for the next time
-	@$(PYTHON) molecule/shared/virtual_pi.py down
+	@$(MACHINE) down
 	@bash molecule/shared/host.sh emulation_stop
 	@bash molecule/shared/host.sh engine_stop
 	@rm -rf $(PI_STATE)
 
 clean: setup engine ## Remove the virtual Pi, the built images, the caches and .venv
-	@$(PYTHON) molecule/shared/virtual_pi.py down
+	@$(MACHINE) down
 	@$(PYTHON) molecule/shared/images.py clean
 	@bash molecule/shared/host.sh engine_stop
 	@rm -rf $(PI_STATE) $(PI_CACHE) .venv
@@ -77,20 +99,33 @@ clean: setup engine ## Remove the virtual Pi, the built images, the caches and .
 status: setup ## Show what runs on the virtual Pi
 	@ansible-playbook $(VIRTUAL) playbooks/verify.yml
 
+audit: setup ## Look at the machines of INVENTORY: drift, health, ages; touches nothing
+	@$(PYTHON) ops/audit.py $(INVENTORY)
+
 restart: setup ## Restart the virtual Pi, as a power cut would
-	@$(PYTHON) molecule/shared/virtual_pi.py restart
+	@$(MACHINE) restart
 
 ssh: ## Log in to the virtual Pi
-	@ssh -i $(PI_STATE)/id_ed25519 -o IdentitiesOnly=yes -o UserKnownHostsFile=$(PI_STATE)/known_hosts pi@$(PI_ADDRESS)
+	@ssh -F $(PI_STATE)/ssh_config shop-pi
 
 test: setup ## Everything: lint, unit, service and site tests
 	@$(MAKE) --no-print-directory lint unit images services site
+
+hooks: setup ## Have git check every commit (.pre-commit-config.yaml)
+	@pre-commit install
 
 lint: setup
 	ruff check . && ruff format --check .
 	mypy
 	yamllint --strict .
 	ansible-lint --offline
+	check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
+	zizmor --offline --quiet --no-progress .github
+	@git ls-files -z | xargs -0 $(PYTHON) .ci/refuse_secrets.py
+
+docs: setup ## Write the pages that follow from the source: role READMEs, variables, services, playbooks, decisions
+	@$(PYTHON) docs/generate.py
 
 unit: setup
 	pytest tests/unit
@@ -100,3 +135,45 @@ services: setup
 
 site: setup
 	pytest tests/site tests/faults
+
+bench: setup ## Measure on a virtual Pi of its own: make bench WHAT=converge (KEEP=1, RUNS=3, FAST=1)
+	@[ -n "$(WHAT)" -a -f "tests/bench/$(WHAT).py" ] || { echo "WHAT=$(WHAT): set it to one of:" \
+	  $(patsubst tests/bench/%.py,%,$(wildcard tests/bench/*.py)) >&2; exit 2; }
+	@PYTHONPATH=tests $(PYTHON) -m bench.$(WHAT)
+
+# Molecule's machines: one that roles are applied to and one that stays bare.
+PI_MOLECULE_NAME ?= pi-commerce-molecule
+PI_MOLECULE_NETWORK ?= 10.215.0
+PI_BARE_NETWORK ?= 10.216.0
+MOLECULE_STATE := $(CURDIR)/.virtual-pi-molecule
+BARE_STATE := $(CURDIR)/.virtual-pi-bare
+MOLECULE_PI := PI_STATE=$(MOLECULE_STATE) PI_NAME=$(PI_MOLECULE_NAME) PI_NETWORK=$(PI_MOLECULE_NETWORK)
+BARE_PI := PI_STATE=$(BARE_STATE) PI_NAME=$(PI_MOLECULE_NAME)-bare PI_NETWORK=$(PI_BARE_NETWORK)
+
+molecule: images ## Test each role by itself, or one: make molecule ROLE=base
+	@$(MAKE) --no-print-directory $(if $(KEEP),,molecule-down) molecule-up
+	@PI_STATE=$(MOLECULE_STATE) PI_ADDRESS=$(PI_MOLECULE_NETWORK).10 PI_BARE_STATE=$(BARE_STATE) \
+	  PI_BARE_ADDRESS=$(PI_BARE_NETWORK).10 ANSIBLE_VAULT_PASSWORD_FILE=$(MOLECULE_STATE)/vault-password \
+	  $(PYTHON) molecule/shared/scenarios.py $(ROLE)
+	@$(if $(KEEP),,$(MAKE) --no-print-directory molecule-down)
+
+molecule-up: setup engine
+	@$(MOLECULE_PI) $(PYTHON) molecule/shared/virtual_pi.py up
+	@$(BARE_PI) $(PYTHON) molecule/shared/virtual_pi.py up
+	@$(PYTHON) molecule/shared/images.py push --registry "$$($(MOLECULE_PI) $(PYTHON) molecule/shared/virtual_pi.py registry)"
+
+molecule-down: setup engine
+	@$(MOLECULE_PI) $(PYTHON) molecule/shared/virtual_pi.py down
+	@$(BARE_PI) $(PYTHON) molecule/shared/virtual_pi.py down
+	@rm -rf $(MOLECULE_STATE) $(BARE_STATE)
+
+# A state folder, a name and a network of its own: it may run beside the others.
+vm: export PI_KIND := vm
+vm: export PI_TEST_STATE ?= .virtual-pi-vm-$(ARCH)
+vm: export PI_TEST_NAME ?= pi-commerce-vm
+vm: export PI_TEST_NETWORK ?= 10.217.0
+vm: setup engine ## The whole machine with a kernel of its own; ARCH=arm64: one whose device tree says Raspberry Pi 4
+	pytest tests/vm
+
+test-full: setup ## `make test` and what takes longer: the virtual machine
+	@$(MAKE) --no-print-directory test vm

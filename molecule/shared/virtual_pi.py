@@ -146,6 +146,7 @@ def create(
     """Create and start a container at a fixed address of our network."""
     container = client.api.create_container(
         image,
+        command=options.pop("command", None),
         name=name,
         labels={OWNER_LABEL: str(settings.state)},
         hostname=options.pop("hostname", name),
@@ -200,7 +201,8 @@ def registry_endpoint(client: docker.DockerClient, settings: Settings) -> str:
 
 def built(client: docker.DockerClient, settings: Settings, name: str) -> str:
     """The tag of one of our images, which must have been built."""
-    suite, arch = (settings.suite, settings.arch) if name == "virtual-pi" else ("trixie", images.host_arch())
+    of_machine = name in ("virtual-pi", "vm")
+    suite, arch = (settings.suite, settings.arch) if of_machine else ("trixie", images.host_arch())
     table = images.load_table((images.IMAGES / "images.yml").read_text(), suite, arch)
     tag = table[name].tag
     if not client.images.list(tag):
@@ -263,12 +265,29 @@ def wait_for_ssh(container: Container, settings: Settings) -> None:
         if code == 0 and port_answers(settings.address, 22):
             known = f"{settings.address} {' '.join(key.decode().split()[:2])}\n"
             (settings.state / "known_hosts").write_text(known)
+            (settings.state / "ssh_config").write_text(ssh_config(settings))
             return
         time.sleep(0.5)
     raise VirtualPiError(
         f"{settings.container} did not answer SSH on {settings.address} within {BOOT_SECONDS} s; "
         f"see `docker logs {settings.container}`"
     )
+
+
+def ssh_config(settings: Settings) -> str:
+    """Client configuration with which `ssh -F` reaches the Pi as `shop-pi`, over one connection."""
+    options = {
+        "HostName": settings.address,
+        "User": "pi",
+        "IdentityFile": settings.state / "id_ed25519",
+        "IdentitiesOnly": "yes",
+        "UserKnownHostsFile": settings.state / "known_hosts",
+        "StrictHostKeyChecking": "yes",
+        "ControlMaster": "auto",
+        "ControlPath": settings.state / "ssh-%C",
+        "ControlPersist": "60s",
+    }
+    return "Host shop-pi\n" + "".join(f"  {name} {value}\n" for name, value in options.items())
 
 
 def port_answers(address: str, port: int) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: pi_facts
-short_description: Read what the preflight judges
+short_description: Read what the preflight judges and what roles need to know
 description:
   - Reads the board, the operating system, memory, disk space and the clock. Changes nothing.
   - What cannot be read is C(null), never a healthy-looking default.
@@ -28,6 +28,7 @@ ansible_facts:
     One fact C(pi): C(architecture), C(userland_bits), C(os_id), C(os_version), C(os_name), C(board), C(ram_mib),
     C(page_bytes), C(disk_free_mib), C(epoch_seconds), C(apt_mirror),
     C(systemd), C(python).
+    Another, C(pi_state), holds what a converge would otherwise ask task by task, see C(module_utils/host_state.py).
   type: dict
   returned: always
 """
@@ -38,6 +39,7 @@ import shutil
 import struct
 import time
 
+from ansible.module_utils import host_state
 from ansible.module_utils.apt_mirrors import host_mirrors
 from ansible.module_utils.basic import AnsibleModule
 
@@ -95,7 +97,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     facts = gather(module.params["hardware_root"], module.params["disk_path"])
-    module.exit_json(changed=False, ansible_facts={"pi": facts})
+    module.exit_json(changed=False, ansible_facts={"pi": facts, "pi_state": host_state.read()})
 
 
 if __name__ == "__main__":

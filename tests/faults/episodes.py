@@ -1,4 +1,4 @@
-"""Drifts that happen: planted together, looked at by a check, mended by a run, with all that is needed to judge it."""
+"""Drifts that happen: planted together, looked at by the audit and by a check, mended by a run."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ BATCHES = sorted(PLAYBOOKS)
 
 @dataclass(frozen=True)
 class Episode:
-    """One batch of drifts: planted, checked, mended."""
+    """One batch of drifts: planted, audited, checked, mended."""
 
     converged: Footprint
     planted: Footprint
     unnoticed: list[str]
+    audit: machine.Finished
     check: machine.Finished
     checked: Footprint
     mend: machine.Finished
@@ -46,15 +47,16 @@ def of(batch: int) -> list[Drift]:
 
 
 def play(batch: int) -> Episode:
-    """Plant, check, mend."""
+    """Plant, audit, check, mend."""
     converged = look()
     before = verdicts(batch)
     assert all(before.values()), before
     machine.pi("\n".join(["set -e", *(drift.plant for drift in of(batch))]))
     unnoticed = [name for name, fine in verdicts(batch).items() if fine]
     planted = look()
+    audit = machine.audit()
     check = machine.playbook(PLAYBOOKS[batch], "--check", "--diff")
     checked = look()
     mend = machine.playbook(PLAYBOOKS[batch], "--diff")
     unmended = [name for name, fine in verdicts(batch).items() if not fine]
-    return Episode(converged, planted, unnoticed, check, checked, mend, look(), unmended)
+    return Episode(converged, planted, unnoticed, audit, check, checked, mend, look(), unmended)

@@ -75,5 +75,7 @@ def listen(first_run: machine.Finished, episodes: dict[int, Episode], folder: Pa
     for finished in (run, check):
         assert finished.status == 0, finished.output[-4000:]
     outputs = {"first run": first_run.output, "run": run.output, "check": check.output}
-    outputs |= {f"mending {batch}": episode.mend.output for batch, episode in episodes.items()}
+    for batch, episode in episodes.items():
+        told = {"audit": episode.audit, "check": episode.check, "mending": episode.mend}
+        outputs |= {f"{kind} of batch {batch}": finished.output for kind, finished in told.items()}
     return Talk(outputs, watched.texts, machine.secrets() | given, footprint.touched(before, look()))

@@ -52,7 +52,7 @@ def test_a_leak_is_found_in_every_place_on_the_pi() -> None:
         "container logs": "docker run --name pi-commerce-leak-2 --network none --env LEAK_REVERSED="
         f"{leak['container logs'][::-1]} {image} python3 -c 'import os; print(os.environ[\"LEAK_REVERSED\"][::-1])'",
         "configuration": f"echo {leak['configuration']} > /etc/pi-commerce/compose/leak",
-        "left behind": f"mkdir -p ~pi/.ansible/tmp/leak && echo {leak['left behind']} > ~pi/.ansible/tmp/leak/arguments",
+        "left behind": f"mkdir -p ~pi/.ansible/tmp; echo {leak['left behind']} > ~pi/.ansible/tmp/leak",
         "engine": f"echo {leak['engine']} > /var/lib/docker/containers/pi-commerce-leak",
     }
     assert planted.keys() == leaks.PI_PLACES.keys()
@@ -62,7 +62,7 @@ def test_a_leak_is_found_in_every_place_on_the_pi() -> None:
     finally:
         machine.pi(
             "docker rm pi-commerce-leak-1 pi-commerce-leak-2; docker rmi pi-commerce-leak\n"
-            "rm -r /var/log/pi-commerce-leak /etc/pi-commerce/compose/leak ~pi/.ansible/tmp/leak"
+            "rm /var/log/pi-commerce-leak /etc/pi-commerce/compose/leak ~pi/.ansible/tmp/leak"
             " /var/lib/docker/containers/pi-commerce-leak"
         )
     assert {(place, place) for place in leaks.PI_PLACES} <= found

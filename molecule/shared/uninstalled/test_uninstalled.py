@@ -1,0 +1,43 @@
+"""After its uninstall a role has left nothing behind but what it keeps on purpose."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import yaml
+from testinfra.host import Host
+
+SHARED = Path(__file__).resolve().parents[1]
+ROLE = os.environ["MOLECULE_SCENARIO_NAME"].split("-")[0]
+
+
+def differences(host: Host) -> list[str]:
+    """Lines of the state that appeared (+) or vanished (-) since before the role."""
+    before = (Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]) / "state").read_text().splitlines()
+    after = host.check_output("bash -c %s", (SHARED / "state.sh").read_text()).splitlines()
+    assert len(after) > 500, "the state could not be read"
+    return sorted(
+        [f"+ {line}" for line in set(after) - set(before)] + [f"- {line}" for line in set(before) - set(after)]
+    )
+
+
+def left(host: Host) -> list[str]:
+    """Differences that no pattern of vars/kept.yml allows."""
+    kept = yaml.safe_load((SHARED / "vars/kept.yml").read_text()).get(ROLE, [])
+    return [line for line in differences(host) if not any(re.fullmatch(pattern, line) for pattern in kept)]
+
+
+def test_nothing_is_left(host: Host) -> None:
+    found = left(host)
+    assert not found, "\n".join(found)
+
+
+def test_what_is_left_would_be_noticed(host: Host) -> None:
+    host.check_output("touch /etc/pi-commerce-left-behind")
+    try:
+        found = left(host)
+    finally:
+        host.check_output("rm /etc/pi-commerce-left-behind")
+    assert any("/etc/pi-commerce-left-behind" in line for line in found)

@@ -1,0 +1,36 @@
+"""An SSH server that lets in who has a key, and tells everybody else nothing."""
+
+from __future__ import annotations
+
+import subprocess
+from typing import Any
+
+from testinfra.host import Host
+
+
+def settings(host: Host) -> dict[str, str]:
+    """What the server has in force, by lower-case name."""
+    return dict(line.split(" ", 1) for line in host.check_output("sshd -T").splitlines() if " " in line)
+
+
+def test_settings_are_in_force(host: Host, variables: dict[str, Any]) -> None:
+    found = settings(host)
+    assert found["permitrootlogin"] == "no"
+    assert found["permitemptypasswords"] == "no"
+    assert found["x11forwarding"] == "no"
+    assert found["maxauthtries"] == str(variables["ssh_max_auth_tries"])
+
+
+def test_root_is_refused_even_with_a_key(host: Host) -> None:
+    # The key of the user pi becomes root's for a moment: it is the server that has to say no.
+    host.check_output("install -D -m 0600 /home/pi/.ssh/authorized_keys /root/.ssh/authorized_keys")
+    try:
+        config = host.backend.ssh_config
+        refused = subprocess.run(
+            ["ssh", "-F", config, "-o", "ControlPath=none", "-o", "BatchMode=yes", "root@shop-pi", "true"],
+            capture_output=True, text=True, timeout=30, check=False,
+        )  # fmt: skip
+    finally:
+        host.check_output("rm -r /root/.ssh")
+    assert refused.returncode == 255
+    assert "Permission denied" in refused.stderr
