@@ -19,24 +19,43 @@ export ARCH ?= $(HOST_ARCH)
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 
+# Where the time of a playbook goes: seconds and SSH calls of every task.
+ifdef PROFILE
+export ANSIBLE_CALLBACKS_ENABLED := ansible.posix.profile_tasks,remote_calls
+endif
+# Optional: tasks run in one Python on the Pi that stays (Mitogen), see docs/decisions/0009-speed.md.
+ifdef FAST
+export ANSIBLE_STRATEGY := mitogen_linear
+export ANSIBLE_STRATEGY_PLUGINS := $(CURDIR)/.venv/mitogen
+endif
+
 PYTHON := .venv/bin/python
 VIRTUAL := -i inventory/$(if $(filter vm,$(PI_KIND)),vm,virtual)
 MACHINE := $(PYTHON) molecule/shared/$(if $(filter vm,$(PI_KIND)),vm.py,virtual_pi.py)
+# The machines that `make audit` looks at.
+INVENTORY ?= inventory/virtual
 
-.PHONY: help setup lock engine images up down clean status ssh restart test lint unit services site molecule molecule-up molecule-down
-.PHONY: vm test-full
+.PHONY: help setup lock engine images up down clean status audit ssh restart docs hooks bench
+.PHONY: test test-full lint unit services site molecule molecule-up molecule-down vm
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
 
-setup: .venv/.stamp ## Build .venv with the newest usable Python
+setup: .venv/.stamp $(if $(FAST),.venv/.fast) ## Build .venv with the newest usable Python
 
 .venv/.stamp: requirements.txt molecule/shared/setup.sh
 	@bash molecule/shared/setup.sh
 
+.venv/.fast: requirements-fast.txt .venv/.stamp
+	@.venv/bin/pip install -qq --disable-pip-version-check --require-hashes --requirement requirements-fast.txt
+	@ln -sfn "$$($(PYTHON) -c 'import ansible_mitogen; print(*ansible_mitogen.__path__)')/plugins/strategy" .venv/mitogen
+	@touch $@
+
 lock: setup ## Pin the requirements anew, the controller's and those of our services
 	@for folder in . files/services/*; do (cd $$folder && uv pip compile --quiet --universal --generate-hashes \
-	  --no-header --no-emit-index-url --python-version 3.11 --upgrade requirements.in --output-file requirements.txt); done
+	  --no-emit-index-url --python-version 3.11 --upgrade requirements.in --output-file requirements.txt); done
+	@uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --python-version 3.11 \
+	  --upgrade requirements-fast.in --output-file requirements-fast.txt
 
 engine:
 	@bash molecule/shared/host.sh engine
@@ -56,6 +75,9 @@ images: setup engine ## Build the images of the virtual Pi and of its services
 	@$(PYTHON) molecule/shared/images.py build $(PI_IMAGES) --suite $(PI_SUITE) --arch $(ARCH)
 
 up status: export ANSIBLE_VAULT_PASSWORD_FILE ?= $(PI_STATE)/vault-password
+ifeq ($(INVENTORY),inventory/virtual)
+audit: export ANSIBLE_VAULT_PASSWORD_FILE ?= $(PI_STATE)/vault-password
+endif
 
 up: images ## Start a virtual Pi and bring up the shop on it
 	@$(MACHINE) up
@@ -77,6 +99,9 @@ clean: setup engine ## Remove the virtual Pi, the built images, the caches and .
 status: setup ## Show what runs on the virtual Pi
 	@ansible-playbook $(VIRTUAL) playbooks/verify.yml
 
+audit: setup ## Look at the machines of INVENTORY: drift, health, ages; touches nothing
+	@$(PYTHON) ops/audit.py $(INVENTORY)
+
 restart: setup ## Restart the virtual Pi, as a power cut would
 	@$(MACHINE) restart
 
@@ -86,11 +111,21 @@ ssh: ## Log in to the virtual Pi
 test: setup ## Everything: lint, unit, service and site tests
 	@$(MAKE) --no-print-directory lint unit images services site
 
+hooks: setup ## Have git check every commit (.pre-commit-config.yaml)
+	@pre-commit install
+
 lint: setup
 	ruff check . && ruff format --check .
 	mypy
 	yamllint --strict .
 	ansible-lint --offline
+	check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
+	zizmor --offline --quiet --no-progress .github
+	@git ls-files -z | xargs -0 $(PYTHON) .ci/refuse_secrets.py
+
+docs: setup ## Write the pages that follow from the source: role READMEs, variables, services, playbooks, decisions
+	@$(PYTHON) docs/generate.py
 
 unit: setup
 	pytest tests/unit
@@ -100,6 +135,11 @@ services: setup
 
 site: setup
 	pytest tests/site tests/faults
+
+bench: setup ## Measure on a virtual Pi of its own: make bench WHAT=converge (KEEP=1, RUNS=3, FAST=1)
+	@[ -n "$(WHAT)" -a -f "tests/bench/$(WHAT).py" ] || { echo "WHAT=$(WHAT): set it to one of:" \
+	  $(patsubst tests/bench/%.py,%,$(wildcard tests/bench/*.py)) >&2; exit 2; }
+	@PYTHONPATH=tests $(PYTHON) -m bench.$(WHAT)
 
 # Molecule's machines: one that roles are applied to and one that stays bare.
 PI_MOLECULE_NAME ?= pi-commerce-molecule
