@@ -28,8 +28,10 @@ endif
 
 PYTHON := .venv/bin/python
 VIRTUAL := -i inventory/virtual
+# The machines that `make audit` looks at.
+INVENTORY ?= inventory/virtual
 
-.PHONY: help setup lock engine images up down clean status ssh restart test lint unit services site bench molecule molecule-up molecule-down
+.PHONY: help setup lock engine images up down clean status audit ssh restart test lint unit services site bench molecule molecule-up molecule-down
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -71,6 +73,9 @@ endif
 	@$(PYTHON) molecule/shared/images.py build virtual-pi --suite $(PI_SUITE) --arch $(ARCH)
 
 up status: export ANSIBLE_VAULT_PASSWORD_FILE ?= $(PI_STATE)/vault-password
+ifeq ($(INVENTORY),inventory/virtual)
+audit: export ANSIBLE_VAULT_PASSWORD_FILE ?= $(PI_STATE)/vault-password
+endif
 
 up: images ## Start a virtual Pi and bring up the shop on it
 	@$(PYTHON) molecule/shared/virtual_pi.py up
@@ -93,6 +98,9 @@ clean: setup engine ## Remove the virtual Pi, the built images, the caches and .
 
 status: setup ## Show what runs on the virtual Pi
 	@ansible-playbook $(VIRTUAL) playbooks/verify.yml
+
+audit: setup ## Look at the machines of INVENTORY: drift, health, ages; touches nothing
+	@$(PYTHON) ops/audit.py $(INVENTORY)
 
 restart: setup ## Restart the virtual Pi, as a power cut would
 	@$(PYTHON) molecule/shared/virtual_pi.py restart

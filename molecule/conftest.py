@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -34,3 +35,10 @@ def variables(scenario: str) -> dict[str, Any]:
         **load(inventory / "virtual.yml"),
         **own.get("provisioner", {}).get("inventory", {}).get("group_vars", {}).get("pis", {}),
     }
+
+
+@pytest.fixture(scope="session")
+def facts() -> dict[str, Any]:
+    """What the role learned: `pi` (role facts) and `catalog_data` (role catalog), empty where it did not run."""
+    found: dict[str, Any] = json.loads((Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]) / "facts.json").read_text())
+    return found

@@ -82,6 +82,11 @@ def playbook(name: str, *arguments: str, **environment: str | None) -> Finished:
     return run(*command, environment=environment)
 
 
+def audit(*arguments: str, environment: Environment | None = None) -> Finished:
+    """Look at the test machine as `make audit` does."""
+    return run("python", "ops/audit.py", "inventory/virtual", *arguments, environment=environment)
+
+
 def recap(output: str) -> dict[str, int]:
     """The counters of the last `PLAY RECAP` line."""
     line = [line for line in output.splitlines() if re.match(r"^shop-pi\s+:", line)][-1]
@@ -96,11 +101,15 @@ def secrets() -> dict[str, str]:
     return {key: value.strip("'\"") for key, value in lines}
 
 
+def ssh(command: str, state: Path = STATE, address: str = ADDRESS) -> tuple[str, ...]:
+    """What to run here for a command there."""
+    options = ("-i", str(state / "id_ed25519"), "-o", "IdentitiesOnly=yes")
+    return ("ssh", *options, "-o", f"UserKnownHostsFile={state / 'known_hosts'}", f"pi@{address}", command)
+
+
 def pi(command: str, check: bool = True) -> str:
     """Output of a shell command on the Pi, as root, through SSH."""
-    options = ["-i", str(STATE / "id_ed25519"), "-o", "IdentitiesOnly=yes"]
-    options += ["-o", f"UserKnownHostsFile={STATE / 'known_hosts'}"]
-    done = run("ssh", *options, f"pi@{ADDRESS}", "sudo bash -s", stdin=command, timeout=300, apart=True)
+    done = run(*ssh("sudo bash -s"), stdin=command, timeout=300, apart=True)
     assert not check or done.status == 0, f"{command}: {done.output}{done.errors}"
     return done.output
 

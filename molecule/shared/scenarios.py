@@ -54,7 +54,9 @@ def main(arguments: list[str]) -> int:
         )
         return 2
     chosen = [word for name in names for word in ("--scenario-name", name)]
-    command = ["molecule", "--base-config", "molecule/shared/molecule.yml", "test", *chosen]
+    command = ["molecule", "--base-config", "molecule/shared/molecule.yml", "test", "--no-command-borders", *chosen]
+    # Molecule remembers what it prepared, also on a machine that is gone since.
+    subprocess.run(["molecule", "reset", *chosen], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
     return subprocess.run(command, cwd=ROOT, check=False).returncode
 
 

@@ -19,7 +19,8 @@ found -type l -printf 'link %p -> %l\n' | sort
 dpkg-query --show --showformat 'package ${binary:Package} ${db:Status-Abbrev}\n'
 systemctl list-unit-files --no-legend --type=service,timer,mount --state=enabled | awk '{ print "enabled", $1 }'
 systemctl list-units --no-legend --plain --type=service,timer,mount --state=active | awk '$1 !~ /^(user|session|systemd-|run-|var-lib-docker)/ { print "active", $1 }'
-ss --no-header --listening --tcp --udp --numeric | awk '{ print "listening", $1, $5 }' | sort -u
+# 127.0.0.11 is the outer engine's resolver inside a virtual Pi.
+ss --no-header --listening --tcp --udp --numeric | awk '$5 !~ /^127\.0\.0\.11:/ { print "listening", $1, $5 }' | sort -u
 printf 'name %s %s\n' "$(hostname)" "$(readlink /etc/localtime)"
 if command -v docker > /dev/null && docker info > /dev/null 2>&1; then
   docker ps --all --no-trunc --format 'container {{.Names}} {{.ID}} {{.State}}' | sort

@@ -33,28 +33,18 @@ def literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
+def psql_command(superuser: str, database: str) -> list[str]:
+    """The command that runs the SQL script on its input, unaligned and without headers, up to the first error."""
+    return ["psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-U", superuser, "-d", database, "-f", "-"]
+
+
 def psql(container: str, sql: str, *, superuser: str = "postgres", database: str = "postgres") -> str:
     """Run an SQL script (psql's own backslash commands included) and return its unaligned output.
 
     Stops at the first error. Raises SqlError with PostgreSQL's message, or ContainerAway.
     """
-    command = [
-        "psql",
-        "-X",
-        "-q",
-        "-A",
-        "-t",
-        "-v",
-        "ON_ERROR_STOP=1",
-        "-U",
-        superuser,
-        "-d",
-        database,
-        "-f",
-        "-",
-    ]
     try:
-        return str(run_in_container(container, command, stdin=sql).stdout)
+        return str(run_in_container(container, psql_command(superuser, database), stdin=sql).stdout)
     except CommandFailed as failure:
         raise SqlError(_tidy(str(failure)), failure.stdout) from failure
 

@@ -98,10 +98,10 @@ _IMPORT = 'umask 077; file=$(mktemp); trap \'rm -f "$file"\' EXIT; cat >"$file";
 _IMPORT_SECONDS = 300  # each call boots half of n8n
 
 
-def read_state(container: str, superuser: str, database: str, workflows: list[Workflow]) -> dict[str, Any]:
-    """Read what n8n has and what was imported before, in one psql call; for its shape see plan_workflows."""
+def state_script(workflows: list[Workflow]) -> str:
+    """The psql script that reads what n8n has and what was imported before."""
     declared = f"ARRAY[{', '.join(literal(workflow.id) for workflow in workflows)}]::text[]"
-    script = f"""
+    return f"""
         SELECT to_regclass('pi_commerce.applied') IS NOT NULL AS recorded \\gset
         \\if :recorded
         SELECT coalesce(json_object_agg(kind, digests), '{{}}')
@@ -118,7 +118,11 @@ def read_state(container: str, superuser: str, database: str, workflows: list[Wo
               ELSE json_build_object('name', w.name, 'active', w.active) END), '{{}}')
             FROM workflow_entity w LEFT JOIN workflow_history h ON h."versionId" = w."activeVersionId"));
     """  # every value is a literal()
-    applied, _, rest = psql(container, script, superuser=superuser, database=database).partition("\n")
+
+
+def parse_state(output: str) -> dict[str, Any]:
+    """What the script of `state_script` printed; for its shape see plan_workflows."""
+    applied, _, rest = output.partition("\n")
     return {"applied": json.loads(applied), **json.loads(rest)}
 
 
@@ -265,7 +269,9 @@ def main() -> None:
         try:
             n8n = N8n(container_address(params["container"]))
             n8n.wait_until_ready(params["ready_timeout"])
-            state = read_state(*converge.database, converge.workflows)
+            container, superuser, database = converge.database
+            output = psql(container, state_script(converge.workflows), superuser=superuser, database=database)
+            state = parse_state(output)
         except ContainerAway:
             if not module.check_mode:
                 raise

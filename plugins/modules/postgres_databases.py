@@ -89,8 +89,8 @@ def refuse_bad_input(databases: list[dict[str, Any]], superuser: str) -> None:
             raise SqlError(f"databases: role '{owner}' is given two different passwords; write one everywhere")
 
 
-def read_state(container: str, superuser: str, databases: list[dict[str, Any]]) -> dict[str, Any]:
-    """Read the roles, the databases and the owners of their `public` schemas, all in one psql call."""
+def state_script(databases: list[dict[str, Any]]) -> str:
+    """The psql script that reads the roles, the databases and the owners of their `public` schemas."""
     roles = ", ".join(literal(database["owner"]) for database in databases)
     names = ", ".join(literal(database["name"]) for database in databases)
     attributes = ", ".join(f"'{column}', {column}" for column, _ in _ATTRIBUTES.values())
@@ -117,7 +117,12 @@ def read_state(container: str, superuser: str, databases: list[dict[str, Any]]) 
         SELECT json_build_object({name}, pg_get_userbyid(nspowner)) FROM pg_namespace WHERE nspname = 'public';
         \\endif
         """  # a literal() and an identifier()
-    answer, *schemas = [json.loads(line) for line in psql(container, script, superuser=superuser).splitlines()]
+    return script
+
+
+def parse_state(output: str) -> dict[str, Any]:
+    """What the script of `state_script` printed, as `plan` takes it."""
+    answer, *schemas = [json.loads(line) for line in output.splitlines()]
     answer["schemas"] = {name: owner for schema in schemas for name, owner in schema.items()}
     return dict(answer)
 
@@ -161,7 +166,7 @@ def database_changes(name: str, owner: str, state: dict[str, Any] | None, schema
 
 
 def plan(databases: list[dict[str, Any]], state: dict[str, Any]) -> list[Change]:
-    """Return what separates `state` (see read_state) from `databases`; roles first, they own the databases."""
+    """Return what separates `state` (see parse_state) from `databases`; roles first, they own the databases."""
     passwords = {database["owner"]: database["password"] for database in databases}
     changes: list[Change] = []
     for owner, password in passwords.items():
@@ -193,7 +198,7 @@ def main() -> None:
     try:
         refuse_bad_input(databases, superuser)
         try:
-            state = read_state(container, superuser, databases) if databases else {}
+            state = parse_state(psql(container, state_script(databases), superuser=superuser)) if databases else {}
         except ContainerAway:
             if not module.check_mode:
                 raise

@@ -78,9 +78,9 @@ def read_migrations(files: list[dict[str, Any]]) -> list[Migration]:
     return [migrations[name] for name in sorted(migrations)]
 
 
-def read_applied(container: str, superuser: str, database: str) -> dict[str, str] | None:
-    """Return {file name: sha256} of what `database` has seen, or None when there is no such database."""
-    script = f"""
+def applied_script(database: str) -> str:
+    """The psql script that prints {file name: sha256} of what `database` has seen, or null when there is none."""
+    return f"""
         SELECT EXISTS (SELECT FROM pg_database WHERE datname = {literal(database)}) AS present \\gset
         \\if :present
         \\connect {identifier(database, "database")}
@@ -94,8 +94,6 @@ def read_applied(container: str, superuser: str, database: str) -> dict[str, str
         SELECT 'null';
         \\endif
     """
-    answer: dict[str, str] | None = json.loads(psql(container, script, superuser=superuser))
-    return answer
 
 
 def pending(migrations: list[Migration], applied: dict[str, str]) -> list[Migration]:
@@ -169,7 +167,7 @@ def main() -> None:
         identifier(owner, "owner")
         migrations = read_migrations(module.params["migrations"])
         try:
-            applied = read_applied(container, superuser, database)
+            applied = json.loads(psql(container, applied_script(database), superuser=superuser))
         except ContainerAway:
             if not module.check_mode:
                 raise

@@ -1,0 +1,191 @@
+"""What wears out by itself: certificates, backups, disks, heat."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+from cryptography import x509
+from declared import Step
+from gather import Answer
+from report import FAILING, UNKNOWN, WARNING, Finding
+
+from checks.base import Check, words
+
+DAY = 86400
+CERTIFICATE_WARNING_DAYS, CERTIFICATE_FAILING_DAYS = 30, 7
+# A night and the time a backup takes; two nights.
+BACKUP_WARNING_HOURS, BACKUP_FAILING_HOURS = 26, 50
+DISK_WARNING_PERCENT, DISK_FAILING_PERCENT = 85, 95
+# A Pi 4 slows down at 80 degrees.
+HEAT_WARNING, HEAT_FAILING = 70.0, 80.0
+# Bits of get_throttled: now, and since it was started (16 bits higher).
+THROTTLED = {0: "too little voltage", 1: "slowed down", 2: "throttled", 3: "at its soft temperature limit"}
+
+
+class Certificates(Check):
+    """Certificates in the folders that the roles write to."""
+
+    name = "certificates"
+
+    def __init__(self, steps: list[Step], now: float) -> None:
+        """`now` is the controller's clock, seconds since 1970."""
+        super().__init__(steps)
+        self.now = now
+        self.folders: set[str] = set()
+        for step in self.of("file_tree"):
+            root, directories = step.arguments["root"], step.arguments.get("directories", [])
+            self.folders.update(os.path.join(root, folder["path"]) for folder in [{"path": ""}, *directories])
+        self.folders.discard("/")
+        self.expected = any(probe.get("tls") for probe in self.value("catalog_data")["probes"])
+
+    def question(self) -> str:
+        """Every file with a certificate in it, without what else is in it."""
+        return (
+            f"set -eu\nset -- {words(sorted(self.folders))}\n"
+            'for path do shift; if [ -d "$path" ]; then set -- "$@" "$path"; fi; done\n'
+            '[ $# -eq 0 ] || find "$@" -maxdepth 1 -type f -size -64k | while read -r path; do\n'
+            'awk -v path="$path" \'/^-----BEGIN CERTIFICATE-----/ { if (!seen++) print "file|" path; inside = 1 }\n'
+            'inside { print } /^-----END CERTIFICATE-----/ { inside = 0 }\' "$path"; done'
+        )
+
+    def judge(self, answer: Answer) -> Iterator[Finding]:
+        """Certificates that end soon, or none where there should be one."""
+        ends = self.ends(answer)
+        if self.expected and not ends:
+            yield Finding(FAILING, f"there is none in {', '.join(sorted(self.folders))}", "converge, it makes one")
+        for path, days in ends.items():
+            if days < CERTIFICATE_WARNING_DAYS:
+                level = FAILING if days < CERTIFICATE_FAILING_DAYS else WARNING
+                text = f"{path}: ended {-days} days ago" if days < 0 else f"{path}: ends in {days} days"
+                yield Finding(
+                    level, text, "set a new proxy_certificate, or remove it with its key to have one made; converge"
+                )
+
+    def summary(self, answer: Answer) -> str:
+        """Days left."""
+        return ", ".join(f"{path}: {days} days" for path, days in self.ends(answer).items()) or "none in use"
+
+    def ends(self, answer: Answer) -> dict[str, int]:
+        """Whole days until the first certificate of each file's chain ends. Raises ValueError for a damaged one."""
+        texts = dict(part.split("\n", 1) for part in re.split(r"^file\|", answer.output, flags=re.MULTILINE) if part)
+        found = {}
+        for path, text in texts.items():
+            end = min(entry.not_valid_after_utc for entry in x509.load_pem_x509_certificates(text.encode()))
+            found[path] = (end - datetime.fromtimestamp(self.now, UTC)).days
+        return found
+
+
+class Backup(Check):
+    """The age of the last finished backup."""
+
+    name = "backup"
+    # Written by the roles: since it is there, backups are due.
+    command = "/usr/local/sbin/pi-commerce-backup"
+
+    def question(self) -> str:
+        """The Pi's clock, since when backups are due, and the finished ones with their times."""
+        folder = words([self.value("backup_folder")])
+        return (
+            f"set -eu\ndate '+now %s'\nstat --format 'due %Y' {self.command}\n"
+            f"[ ! -d {folder} ] || find {folder} -mindepth 1 -maxdepth 1 -type d -name '20*' ! -name '*.partial'"
+            " -printf '%f %T@\\n'"
+        )
+
+    def judge(self, answer: Answer) -> Iterator[Finding]:
+        """None, or an old one."""
+        hours, text = self.age(answer)
+        if hours > BACKUP_WARNING_HOURS:
+            level = FAILING if hours > BACKUP_FAILING_HOURS else WARNING
+            yield Finding(level, text, "pi-commerce-backup, on the Pi, says what is wrong; is cron running?")
+
+    def summary(self, answer: Answer) -> str:
+        """How old it is."""
+        return self.age(answer)[1]
+
+    @staticmethod
+    def age(answer: Answer) -> tuple[float, str]:
+        """Hours since the last backup, or since the first could have been made; and the same in words."""
+        times = {name: float(time) for name, time in (line.split(" ") for line in answer.output.splitlines())}
+        now, due = times.pop("now"), times.pop("due")
+        hours = (now - max(times.values(), default=due)) / 3600
+        if times:
+            return hours, f"{len(times)} kept, the last is {hours:.0f} h old"
+        return hours, f"none yet, the command for it is {hours:.0f} h old"
+
+
+class Disk(Check):
+    """How full the file systems are that hold the system, the containers and the backups."""
+
+    name = "disk"
+
+    def question(self) -> str:
+        """One line for each file system."""
+        paths = words(["/", "/var/lib/docker", self.value("backup_folder")])
+        return (
+            f"set -eu\nset -- {paths}\n"
+            'for path do shift; if [ -d "$path" ]; then set -- "$@" "$path"; fi; done\n'
+            'df --output=pcent,ipcent,avail,source,target "$@" | tail -n +2'
+        )
+
+    def judge(self, answer: Answer) -> Iterator[Finding]:
+        """Full ones."""
+        for target, (percent, free_kib) in self.rows(answer).items():
+            if percent >= DISK_WARNING_PERCENT:
+                level = FAILING if percent >= DISK_FAILING_PERCENT else WARNING
+                text = f"{target}: {percent} % full, {free_kib >> 10} MiB left"
+                yield Finding(level, text, f"du -xh -d 2 {target} | sort -h, on the Pi; docker system df")
+
+    def summary(self, answer: Answer) -> str:
+        """How full they are."""
+        return ", ".join(f"{target} {percent} % full" for target, (percent, _) in self.rows(answer).items())
+
+    @staticmethod
+    def rows(answer: Answer) -> dict[str, tuple[int, int]]:
+        """Percent in use (blocks or inodes, whichever is more) and KiB left, by mount point; each device once."""
+        found: dict[str, tuple[str, int, int]] = {}
+        for line in answer.output.splitlines():
+            used, inodes, free, source, target = line.split(maxsplit=4)
+            percent = max(int(text.rstrip("%")) for text in (used, inodes) if text != "-")
+            found.setdefault(f"{source} {free}", (target, percent, int(free)))
+        return {target: (percent, free) for target, percent, free in found.values()}
+
+
+class Heat(Check):
+    """Temperature, and whether the board slows itself down."""
+
+    name = "temperature"
+
+    def question(self) -> str:
+        """Both figures, as the board has them."""
+        root = self.value("hardware_root").rstrip("/")
+        paths = ["sys/class/thermal/thermal_zone0/temp", "sys/devices/platform/soc/soc:firmware/get_throttled"]
+        return f'for path in {words(f"{root}/{path}" for path in paths)}; do cat "$path" || echo; done'
+
+    def judge(self, answer: Answer) -> Iterator[Finding]:
+        """Too hot, slowed down, or not to be read."""
+        degrees, bits = self.read(answer)
+        remedy = "see to its case, fan and place; it slows down at 80"
+        if degrees is None or bits is None:
+            what = "temperature" if degrees is None else "throttling"
+            yield Finding(UNKNOWN, f"{what} cannot be read", "look at hardware_root: it must hold the board's sys")
+        if degrees is not None and degrees >= HEAT_WARNING:
+            yield Finding(FAILING if degrees >= HEAT_FAILING else WARNING, f"{degrees:.1f} degrees Celsius", remedy)
+        for bit, text in THROTTLED.items():
+            cause = "use the board's own power supply" if bit == 0 else remedy
+            if (bits or 0) & 1 << bit:
+                yield Finding(FAILING, text, cause)
+            elif (bits or 0) & 1 << bit + 16:
+                yield Finding(WARNING, f"was {text} since it was started", cause)
+
+    def summary(self, answer: Answer) -> str:
+        """The temperature."""
+        return f"{self.read(answer)[0]:.1f} degrees Celsius, not slowed down"
+
+    @staticmethod
+    def read(answer: Answer) -> tuple[float | None, int | None]:
+        """Degrees Celsius and the bits of get_throttled; None for what could not be read."""
+        temperature, throttled = [*answer.output.split("\n"), "", ""][:2]
+        return (int(temperature) / 1000 if temperature else None), (int(throttled, 16) if throttled else None)

@@ -1,0 +1,372 @@
+"""The audit's script asks what it should, and its judgement is right."""
+
+from __future__ import annotations
+
+import subprocess
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import gather
+import pytest
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar
+from ansible_connector import connection
+from audit_samples import CATALOG, CONTAINER, certificate
+from checks import make
+from checks.base import Check
+from checks.files import Files
+from checks.health import Backup, Certificates, Disk, Heat
+from checks.host import Clock, Identity, Kernel, Packages, People, Units
+from checks.services import Containers, Memory
+from declared import CannotRead, Step
+from gather import Answer
+from report import Finding, Row, exit_code, table, worst
+
+NOW = datetime(2026, 1, 31, tzinfo=UTC).timestamp()
+
+
+def step(action: str, **arguments: Any) -> Step:
+    """A task of the plays."""
+    known = {"catalog_data": CATALOG, "hardware_root": "/", "backup_folder": "/backup"}
+    return Step(action, arguments, "roles/sample/tasks/main.yml:1", Templar(DataLoader(), known))
+
+
+COMPOSE = step("compose_up", project_name="shop", project_src="/compose", files=["web.yml"])
+TREE = step(
+    "file_tree",
+    root="/etc/shop",
+    root_mode="0700",
+    purge=["."],
+    directories=[{"path": "tls", "mode": "0750"}],
+    files=[{"path": "a", "content": "a\n"}, {"path": "s", "secret_content": "x", "mode": "0400", "owner": "999"}],
+)
+SHA_A = "87428fc522803d31065e7bce3cf03fe475096631e5e07bbd7a0fde60c4cf25c7"
+SHA_X = "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881"
+FINE = f"""directory|755|0|root|0|root|/
+directory|700|0|root|0|root|/etc/shop
+directory|750|0|root|0|root|/etc/shop/tls
+regular file|644|0|root|0|root|/etc/shop/a
+regular file|400|999|UNKNOWN|0|root|/etc/shop/s
+{SHA_A}  /etc/shop/a
+{SHA_X}  /etc/shop/s
+swept|/etc/shop/a
+swept|/etc/shop/s"""
+
+
+def judged(check: Check, output: str) -> list[tuple[str, str]]:
+    """Level and text of each finding."""
+    return [(finding.level, finding.text) for finding in check.judge(Answer(0, output))]
+
+
+def test_files_as_declared() -> None:
+    assert judged(Files([TREE]), FINE) == []
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "text"),
+    [
+        (SHA_A, "0" * 64, "drift /etc/shop/a: has other content"),
+        (SHA_X, "0" * 64, "drift /etc/shop/s: has other content"),
+        ("|644|", "|666|", "drift /etc/shop/a: has mode 0666 instead of 0644"),
+        ("|700|", "|755|", "drift /etc/shop: has mode 0755 instead of 0700"),
+        ("400|999|UNKNOWN", "400|1000|pi", "drift /etc/shop/s: has owner pi instead of 999"),
+        ("regular file|644|0|root|0|root|/etc/shop/a\n", "", "drift /etc/shop/a: is missing"),
+        ("regular file|644", "symbolic link|644", "drift /etc/shop/a: is a symbolic link, not a regular file"),
+        ("swept|/etc/shop/a", "swept|/etc/shop/tls/b", "drift /etc/shop/tls/b: does not belong there"),
+        (f"{SHA_A}  /etc/shop/a\n", "", "unknown /etc/shop/a: its content could not be read"),
+        ("directory|755|0|root|0|root|/\n", "", "unknown stat does not tell about /"),
+    ],
+)
+def test_file_drift(before: str, after: str, text: str) -> None:
+    assert before in FINE
+    assert [" ".join(pair) for pair in judged(Files([TREE]), FINE.replace(before, after))] == [text]
+
+
+@pytest.mark.parametrize(
+    ("check", "fine", "drifted", "text"),
+    [
+        (
+            Identity([step("ansible.builtin.hostname", name="shop-pi")]),
+            "running|shop-pi\nlasting|shop-pi",
+            "running|shop-pi\nlasting|other",
+            "the lasting host name is other instead of shop-pi",
+        ),
+        (
+            Identity([step("ansible.builtin.file", state="link", dest="/l", src="/there")]),
+            "running|x\nlasting|x\nlink|/l|/there",
+            "running|x\nlasting|x\nlink|/l|",
+            "/l: leads to nothing instead of /there",
+        ),
+        (
+            Identity([step("ansible.builtin.lineinfile", path="/etc/hosts", line="127.0.1.1 shop-pi")]),
+            "running|x\nlasting|x\nline|/etc/hosts|127.0.1.1 shop-pi",
+            "running|x\nlasting|x\nline|/etc/hosts|127.0.1.1 shop-pi2",
+            "/etc/hosts: lacks the line '127.0.1.1 shop-pi'",
+        ),
+        (
+            Packages([step("apt_packages", names=["cron"])]),
+            "dpkg installed\ncron installed",
+            "dpkg installed\ncron config-files",
+            "cron: is not installed",
+        ),
+        (
+            Packages([step("apt_packages", names=["telnetd"], state="absent")]),
+            "dpkg installed\ntelnetd missing",
+            "dpkg installed\ntelnetd installed",
+            "telnetd: is installed, which it should not be",
+        ),
+        (
+            Units([step("ansible.builtin.systemd_service", name="ssh", enabled=True, state="started")]),
+            "ssh ActiveState=active UnitFileState=enabled",
+            "ssh ActiveState=inactive UnitFileState=enabled",
+            "ssh: does not run",
+        ),
+        (
+            Units([step("ansible.builtin.systemd_service", name="ssh", enabled=True)]),
+            "ssh ActiveState=active UnitFileState=enabled",
+            "ssh ActiveState=active UnitFileState=disabled",
+            "ssh: is not enabled",
+        ),
+        (
+            Kernel([step("file_tree", root="/etc", files=[{"path": "sysctl.d/9.conf", "content": "a.b = 1 2\n"}])]),
+            "/proc/sys/a/b 1\t2",
+            "/proc/sys/a/b 1\t3",
+            "a.b: is 1\t3 instead of 1 2",
+        ),
+        (
+            People([step("ansible.builtin.user", **{"name": "ann", "shell": "/bin/bash", "groups": ["sudo"]})]),
+            "account|ann|/bin/bash|ann sudo",
+            "account|ann|/bin/bash|ann",
+            "ann: is not in group sudo",
+        ),
+        (
+            People([step("ansible.posix.authorized_key", user="ann", key="ssh-ed25519 AAA ann@home")]),
+            "key|ann|ssh-ed25519 AAA",
+            "key|ann|ssh-ed25519 AAA\nkey|ann|ssh-ed25519 BBB thief",
+            "ann: has 1 SSH keys that are not declared",
+        ),
+    ],
+)
+def test_host_drift(check: Check, fine: str, drifted: str, text: str) -> None:
+    assert judged(check, fine) == []
+    assert judged(check, drifted) == [("drift", text)]
+    assert check.summary(Answer(0, fine))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "finding"),
+    [
+        ('"status": "running"', '"status": "exited"', ("drift", "web: is exited (exit code 0)")),
+        ('"healthy"', '"unhealthy"', ("failing", "web: is unhealthy")),
+        ('"healthy"', '"starting"', ("warning", "web: is starting")),
+        ('"killed": false', '"killed": true', ("warning", "web: was ended for want of memory")),
+        ("web:1", "web:2", ("drift", "web: runs web:2 instead of web:1")),
+        ('"hash": "h1"', '"hash": "h0"', ("drift", "web: was not made from the Compose files as they are now")),
+        (
+            '"HostPort": "443"',
+            '"HostPort": "443"}, {"HostIp": "", "HostPort": "6379"',
+            ("drift", "web: port 6379 on 0.0.0.0 leads to 8443/tcp, which the catalog does not declare"),
+        ),
+        (
+            '{"HostIp": "0.0.0.0", "HostPort": "443"}',
+            "",
+            ("drift", "web: port 443 on 0.0.0.0 should lead to 8443/tcp and does not"),
+        ),
+        ('"service": "web"', '"service": "old"', ("drift", "web: has no container")),
+    ],
+)
+def test_container_drift(before: str, after: str, finding: tuple[str, str]) -> None:
+    check = Containers([COMPOSE])
+    assert judged(check, f"{CONTAINER}\nhash web h1") == []
+    assert before in CONTAINER
+    assert finding in judged(check, f"{CONTAINER.replace(before, after)}\nhash web h1")
+
+
+def test_container_that_nobody_declared() -> None:
+    other = CONTAINER.replace('"service": "web"', '"service": "miner"').replace("/shop-web-1", "/shop-miner-1")
+    found = judged(Containers([COMPOSE]), f"{CONTAINER}\n{other}")
+    assert found == [("drift", "miner: container shop-miner-1 is not in the catalog")]
+
+
+@pytest.mark.parametrize(
+    ("used", "available", "levels"),
+    [(100, 2000, []), (120, 2000, ["warning"]), (127, 2000, ["failing"]), (100, 300, ["warning"])],
+)
+def test_memory(used: int, available: int, levels: list[str]) -> None:
+    output = f"web {used << 20} {128 << 20}\nhost Total {4000 << 10} kB\nhost Available {available << 10} kB"
+    assert [level for level, _ in judged(Memory([COMPOSE]), output)] == levels
+    assert f"web {used} of 128 MiB" in Memory([COMPOSE]).summary(Answer(0, output))
+
+
+@pytest.mark.parametrize(
+    ("days", "levels"), [(400, []), (31, []), (29, ["warning"]), (7, ["warning"]), (6, ["failing"]), (-3, ["failing"])]
+)
+def test_certificate_ages(days: int, levels: list[str]) -> None:
+    pem = certificate(datetime.fromtimestamp(NOW, UTC) + timedelta(days=days, minutes=5))
+    check = Certificates([TREE], NOW)
+    assert [level for level, _ in judged(check, f"file|/etc/shop/tls/cert.pem\n{pem}")] == levels
+    assert check.ends(Answer(0, f"file|/a.pem\n{pem}")) == {"/a.pem": days}
+
+
+def test_entrance_without_a_certificate_fails() -> None:
+    assert [level for level, _ in judged(Certificates([TREE], NOW), "")] == ["failing"]
+
+
+@pytest.mark.parametrize(
+    ("due", "last", "levels"),
+    [
+        (1, None, []),
+        (30, None, ["warning"]),
+        (500, None, ["failing"]),
+        (500, 20, []),
+        (500, 27, ["warning"]),
+        (500, 51, ["failing"]),
+    ],
+)
+def test_backup_ages(due: int, last: int | None, levels: list[str]) -> None:
+    made = (
+        []
+        if last is None
+        else [f"2026-01-30T02-30-00 {NOW - last * 3600 + 0.25}", f"2020-01-01T02-30-00 {NOW - 10**7}"]
+    )
+    output = "\n".join([f"now {NOW:.0f}", f"due {NOW - due * 3600:.0f}", *made])
+    assert [level for level, _ in judged(Backup([COMPOSE]), output)] == levels
+
+
+@pytest.mark.parametrize(
+    ("line", "levels"),
+    [
+        (" 40%   5% 9000000 /dev/a /", []),
+        (" 90%   5% 9000000 /dev/a /", ["warning"]),
+        (" 96%   5% 9000000 /dev/a /", ["failing"]),
+        (" 40%  99% 9000000 /dev/a /", ["failing"]),
+        (" 96%    - 9000000 /dev/a /with a space", ["failing"]),
+    ],
+)
+def test_disks(line: str, levels: list[str]) -> None:
+    assert [level for level, _ in judged(Disk([COMPOSE]), f"{line}\n{line}")] == levels
+
+
+@pytest.mark.parametrize(
+    ("output", "findings"),
+    [
+        ("48199\n0", []),
+        ("70500\n0", ["warning 70.5 degrees Celsius"]),
+        ("82000\n0", ["failing 82.0 degrees Celsius"]),
+        ("48199\n4", ["failing throttled"]),
+        ("48199\n10000", ["warning was too little voltage since it was started"]),
+        ("48199\n", ["unknown throttling cannot be read"]),
+        ("\n0", ["unknown temperature cannot be read"]),
+    ],
+)
+def test_heat(output: str, findings: list[str]) -> None:
+    assert [" ".join(pair) for pair in judged(Heat([COMPOSE]), output)] == findings
+
+
+def test_clock() -> None:
+    assert judged(Clock([], NOW), f"{NOW:.0f}") == []
+    assert judged(Clock([], NOW), f"{NOW - 86400:.0f}") == [("failing", "86400 s behind the controller's")]
+
+
+def test_task_that_no_check_understands_is_refused() -> None:
+    with pytest.raises(CannotRead, match=r"roles/sample/tasks/main.yml:1: .* ansible.builtin.copy; .*ops/checks"):
+        make([COMPOSE, step("ansible.builtin.copy", dest="/etc/motd")])
+
+
+def test_every_question_is_shell() -> None:
+    for check in make([COMPOSE, TREE]):
+        subprocess.run(["sh", "-n"], input=check.question(), text=True, check=True, timeout=10)
+
+
+def ask(questions: dict[str, str]) -> dict[str, Answer]:
+    """Answers of this machine's own shell."""
+    done = subprocess.run(
+        ["sh", "-c", gather.script(questions, "m4rk")], capture_output=True, text=True, check=True, timeout=30
+    )
+    return gather.answers(done.stdout.splitlines(), "m4rk")
+
+
+def test_answers_are_kept_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gather, "QUESTION_SECONDS", 1)
+    assert ask(
+        {
+            "lines": 'echo "it\'s"; echo two; printf three',
+            "fails": "echo part; echo first >&2; echo 'no such thing' >&2; exit 3",
+            "hangs": "tail -f /dev/null",
+            "eats": "cat",
+            "last": "true",
+        }
+    ) == {
+        "lines": Answer(0, "it's\ntwo\nthree"),
+        "fails": Answer(3, "part", "no such thing"),
+        "hangs": Answer(124, ""),
+        "eats": Answer(0, ""),
+        "last": Answer(0, ""),
+    }
+
+
+def test_answer_that_was_cut_short_is_none() -> None:
+    assert gather.answers(["m begin a", "x", "m end a 0 ", "m begin b", "y"], "m") == {"a": Answer(0, "x")}
+
+
+def rows(*levels: str) -> list[Row]:
+    """A row for each level."""
+    return [Row(f"check {level}", "well", [Finding(level, "text")] if level != "ok" else []) for level in levels]
+
+
+@pytest.mark.parametrize(
+    ("levels", "code"),
+    [
+        (("ok",), 0),
+        (("ok", "warning"), 0),
+        (("ok", "unknown"), 2),
+        (("unknown", "drift"), 1),
+        (("ok", "failing"), 1),
+        ((), 2),
+    ],
+)
+def test_exit_code(levels: tuple[str, ...], code: int) -> None:
+    assert exit_code(rows(*levels)) == code
+
+
+def test_worst_machine_counts() -> None:
+    assert [worst([0, 2]), worst([0, 2, 1]), worst([0]), worst([])] == [2, 1, 0, 2]
+
+
+def test_table_tells_what_is_wrong_and_the_remedy() -> None:
+    files = Row("files", "", [Finding("drift", "a: is missing"), Finding("drift", "b: is missing")])
+    disk = Row("disk", "", [Finding("warning", "/: 90 % full", "make room")])
+    assert table([Row("clock", "right"), files, disk], "converge").splitlines() == [
+        "check  verdict  what",
+        "clock  ok       right",
+        "files  drift    a: is missing",
+        "                b: is missing",
+        "                -> converge",
+        "disk   warning  /: 90 % full",
+        "                -> make room",
+    ]
+
+
+def test_connection_of_an_inventory_host() -> None:
+    variables = {
+        "ansible_host": "192.0.2.1",
+        "ansible_port": 2222,
+        "ansible_user": "pi",
+        "ansible_ssh_private_key_file": "/k",
+        "ansible_ssh_common_args": '-o IdentitiesOnly=yes -o UserKnownHostsFile="/a b/known"',
+        "ansible_ssh_extra_args": "-o StrictHostKeyChecking=yes",
+    }
+    assert connection(variables) == {
+        "ssh_hostname": "192.0.2.1",
+        "ssh_port": 2222,
+        "ssh_user": "pi",
+        "ssh_key": "/k",
+        "ssh_known_hosts_file": "/a b/known",
+        "ssh_strict_host_key_checking": "yes",
+    }
+
+
+@pytest.mark.parametrize("arguments", ["-o ProxyJump=elsewhere", "-J elsewhere", "-v"])
+def test_ssh_option_that_pyinfra_cannot_honour_is_refused(arguments: str) -> None:
+    with pytest.raises(CannotRead, match=r"ansible_ssh_common_args: .*~/.ssh/config"):
+        connection({"ansible_ssh_common_args": arguments})

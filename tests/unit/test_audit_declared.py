@@ -1,0 +1,148 @@
+"""What the audit believes to be wanted is what the roles would write."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import plays
+import pytest
+
+PASSWORD = "the password of this test"
+DEBIAN_13 = {"os_id": "debian", "os_version": "13", "apt_mirror": "http://mirror.test/debian"}
+# In a process of its own, as Ansible reads its settings once; prints what each check makes of the plays.
+READ = """
+import json, sys
+sys.path.insert(0, "ops")
+import checks
+from declared import CannotRead, Site
+extra_vars, facts = json.loads(sys.argv[1]), json.loads(sys.argv[2])
+try:
+    steps = list(Site("inventory/virtual", tuple(extra_vars)).steps("shop-pi", facts))
+    made = {check.name: check for check in checks.make(steps)}
+except CannotRead as problem:
+    sys.exit(str(problem))
+print(json.dumps({
+    "files": made["files"].wanted,
+    "swept": sorted(made["files"].swept),
+    "packages": made["packages"].wanted,
+    "name": made["identity"].host_name,
+    "links": made["identity"].links,
+    "kernel": made["kernel"].wanted,
+    "people": made["people"].question(),
+    "services": made["containers"].stack.catalog["services"],
+    "compose": made["containers"].stack.files,
+    "databases": [entry["name"] for entry in made["databases"].wanted[0]["databases"]],
+    "workflows": [entry["file"] for wanted in made["workflows"].wanted for entry in wanted["workflows"]],
+}))
+"""
+
+
+def read(state: Path, facts: dict[str, Any] = DEBIAN_13, **variables: Any) -> subprocess.CompletedProcess[str]:
+    """What the audit wants of a virtual Pi whose vault file is in `state`."""
+    environment = {
+        **os.environ,
+        "PI_STATE": str(state),
+        "ANSIBLE_CONFIG": str(plays.ROOT / "ansible.cfg"),
+        "ANSIBLE_VAULT_PASSWORD_FILE": str(state / "password"),
+    }
+    extra = [json.dumps(variables)] if variables else []
+    command = [sys.executable, "-c", READ, json.dumps(extra), json.dumps(facts)]
+    return subprocess.run(
+        command, cwd=plays.ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+def wanted(state: Path, facts: dict[str, Any] = DEBIAN_13, **variables: Any) -> dict[str, Any]:
+    """The same, which must succeed."""
+    done = read(state, facts, **variables)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+@pytest.fixture(scope="module")
+def unmade(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A machine whose vault file does not exist yet, with a vault password."""
+    state = tmp_path_factory.mktemp("state")
+    (state / "password").write_text(PASSWORD)
+    return state
+
+
+@pytest.fixture(scope="module")
+def state(unmade: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A machine with all its secrets."""
+    state = tmp_path_factory.mktemp("state")
+    (state / "password").write_text(PASSWORD)
+    names = re.search(r"lacks (.+);", read(unmade).stderr)
+    assert names is not None
+    make = {"vault_secrets": {"path": str(state / "secrets.vault.yml"), "names": names[1].split(", ")}}
+    status, output = plays.play(state, [make], password=PASSWORD)
+    assert status == 0, output
+    return state
+
+
+def test_machine_that_was_never_set_up_is_told_so(unmade: Path) -> None:
+    refused = read(unmade)
+    assert refused.returncode == 1
+    assert "secrets.vault.yml: lacks digest_key, n8n_db_password" in refused.stderr
+    assert "run site.yml first" in refused.stderr
+
+
+def test_everything_is_read_from_the_plays(state: Path) -> None:
+    found = wanted(state)
+    paths = set(found["files"])
+    assert {f"/etc/pi-commerce/compose/{file}" for file in found["compose"]} <= paths
+    assert {
+        "/etc/cron.d/pi-commerce-backup",
+        "/etc/docker/daemon.json",
+        "/etc/pi-commerce/build/rate_limiter/Dockerfile",
+        "/etc/pi-commerce/monitoring/targets.json",
+        "/etc/pi-commerce/proxy/nginx.conf",
+        "/etc/pi-commerce/secrets/n8n_owner_password_hash",
+        "/etc/ssh/sshd_config.d/10-pi-commerce.conf",
+        "/etc/sysctl.d/90-pi-commerce.conf",
+    } <= paths
+    assert {"/etc/pi-commerce/compose", "/etc/pi-commerce/secrets"} <= set(found["swept"])
+    assert found["files"]["/etc/pi-commerce/secrets"] == [None, 0o700, "root", "root"]
+    assert found["files"]["/etc/pi-commerce/secrets/n8n_db_password"][1:] == [0o400, "1000", "1000"]
+    assert {"cron", "docker.io"} <= set(found["packages"])
+    assert found["name"] == "shop-pi"
+    assert found["links"] == {"/etc/localtime": "/usr/share/zoneinfo/Europe/Berlin"}
+    assert found["kernel"]["net.ipv4.tcp_syncookies"] == "1"
+    assert sorted(found["databases"]) == ["n8n", "shop"]
+    assert "health-echo.json" in found["workflows"]
+
+
+def test_variables_change_what_is_wanted(state: Path) -> None:
+    before = wanted(state)["files"]
+    person = {"name": "ann", "authorized_keys": ["ssh-ed25519 AAAA ann@home"]}
+    changed = wanted(state, base_timezone="Pacific/Auckland", base_users=[person], ssh_max_auth_tries=2)
+    after = changed["files"]
+    assert changed["links"] == {"/etc/localtime": "/usr/share/zoneinfo/Pacific/Auckland"}
+    assert "ann" in changed["people"]
+    other = {path for path in before.keys() | after.keys() if before.get(path) != after.get(path)}
+    assert {
+        "/etc/ssh/sshd_config.d/10-pi-commerce.conf",
+        "/etc/sudoers.d",
+        "/etc/sudoers.d/90-pi-commerce",
+        "/etc/pi-commerce/compose/n8n.yml",
+    } <= other
+    assert "/etc/docker/daemon.json" not in other
+
+
+def test_what_is_included_while_running_depends_on_the_machine(state: Path) -> None:
+    source = "/etc/apt/sources.list.d/pi-commerce-docker.sources"
+    assert source not in wanted(state)["files"]
+    assert source in wanted(state, {**DEBIAN_13, "os_version": "12"})["files"]
+
+
+def test_what_cannot_be_rendered_is_refused(state: Path) -> None:
+    refused = read(state, base_timezone="{{ nowhere_set }}")
+    assert refused.returncode == 1
+    assert "nowhere_set" in refused.stderr
