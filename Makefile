@@ -11,6 +11,9 @@ export PI_NETWORK ?= 10.213.0
 export PI_ADDRESS := $(PI_NETWORK).10
 export PI_SUITE ?= trixie
 export PI_BOARD ?= pi4-4gb
+# container: a virtual Pi within seconds. vm: one with a kernel of its own, see docs/decisions/0007-vm.md.
+export PI_KIND ?= container
+$(if $(filter container vm,$(PI_KIND)),,$(error PI_KIND is "$(PI_KIND)": set it to container or vm))
 HOST_ARCH := $(if $(filter aarch64 arm64,$(shell uname -m)),arm64,amd64)
 export ARCH ?= $(HOST_ARCH)
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -27,11 +30,13 @@ export ANSIBLE_STRATEGY_PLUGINS := $(CURDIR)/.venv/mitogen
 endif
 
 PYTHON := .venv/bin/python
-VIRTUAL := -i inventory/virtual
+VIRTUAL := -i inventory/$(if $(filter vm,$(PI_KIND)),vm,virtual)
+MACHINE := $(PYTHON) molecule/shared/$(if $(filter vm,$(PI_KIND)),vm.py,virtual_pi.py)
 # The machines that `make audit` looks at.
 INVENTORY ?= inventory/virtual
 
-.PHONY: help setup lock engine images up down clean status audit ssh restart test lint unit services site bench molecule molecule-up molecule-down
+.PHONY: help setup lock engine images up down clean status audit ssh restart docs hooks bench
+.PHONY: test test-full lint unit services site molecule molecule-up molecule-down vm
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -48,29 +53,26 @@ setup: .venv/.stamp $(if $(FAST),.venv/.fast) ## Build .venv with the newest usa
 
 lock: setup ## Pin the requirements anew, the controller's and those of our services
 	@for folder in . files/services/*; do (cd $$folder && uv pip compile --quiet --universal --generate-hashes \
-	  --no-header --no-emit-index-url --python-version 3.11 --upgrade requirements.in --output-file requirements.txt); done
-	@uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --python-version 3.11 \
+	  --no-emit-index-url --python-version 3.11 --upgrade requirements.in --output-file requirements.txt); done
+	@uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --python-version 3.11 \
 	  --upgrade requirements-fast.in --output-file requirements-fast.txt
 
 engine:
 	@bash molecule/shared/host.sh engine
 
-# Another architecture than this computer's is emulated program by program: good enough to boot a Pi and to judge
-# it (`make up ARCH=arm64` ends with the preflight), not for an engine inside it, which needs a kernel of that kind.
-ifeq ($(ARCH),$(HOST_ARCH))
-IMAGES := python postgres valkey nginx registry n8n
-PLAYBOOK := site.yml
-else
-IMAGES := registry emulator
-PLAYBOOK := playbooks/preflight.yml
-endif
+# Another architecture than this computer's is emulated. In a container that is done program by program: good enough
+# to boot a Pi and to judge it (`make up ARCH=arm64` ends with the preflight), not for an engine inside it, which needs
+# a kernel of that kind. A virtual machine has one.
+FOREIGN := $(filter-out $(HOST_ARCH),$(ARCH))
+SHOP := $(if $(filter vm,$(PI_KIND)),yes,$(if $(FOREIGN),,yes))
+PLAYBOOK := $(if $(SHOP),site.yml,playbooks/preflight.yml)
+OWN_IMAGES := registry $(if $(FOREIGN),emulator) $(if $(filter vm,$(PI_KIND)),qemu)
+PI_IMAGES := $(if $(SHOP),python postgres valkey nginx n8n) $(if $(filter vm,$(PI_KIND)),vm,virtual-pi)
 
 images: setup engine ## Build the images of the virtual Pi and of its services
-	@$(PYTHON) molecule/shared/images.py build $(IMAGES)
-ifneq ($(ARCH),$(HOST_ARCH))
-	@bash molecule/shared/host.sh emulation
-endif
-	@$(PYTHON) molecule/shared/images.py build virtual-pi --suite $(PI_SUITE) --arch $(ARCH)
+	@$(PYTHON) molecule/shared/images.py build $(OWN_IMAGES)
+	@$(if $(FOREIGN),bash molecule/shared/host.sh emulation)
+	@$(PYTHON) molecule/shared/images.py build $(PI_IMAGES) --suite $(PI_SUITE) --arch $(ARCH)
 
 up status: export ANSIBLE_VAULT_PASSWORD_FILE ?= $(PI_STATE)/vault-password
 ifeq ($(INVENTORY),inventory/virtual)
@@ -78,20 +80,18 @@ audit: export ANSIBLE_VAULT_PASSWORD_FILE ?= $(PI_STATE)/vault-password
 endif
 
 up: images ## Start a virtual Pi and bring up the shop on it
-	@$(PYTHON) molecule/shared/virtual_pi.py up
-ifeq ($(ARCH),$(HOST_ARCH))
-	@$(PYTHON) molecule/shared/images.py push --registry "$$($(PYTHON) molecule/shared/virtual_pi.py registry)"
-endif
+	@$(MACHINE) up
+	@$(if $(SHOP),$(PYTHON) molecule/shared/images.py push --arch $(ARCH) --registry "$$($(MACHINE) registry)")
 	@ansible-playbook $(VIRTUAL) $(PLAYBOOK)
 
 down: setup engine ## Remove the virtual Pi with its data; built images stay for the next time
-	@$(PYTHON) molecule/shared/virtual_pi.py down
+	@$(MACHINE) down
 	@bash molecule/shared/host.sh emulation_stop
 	@bash molecule/shared/host.sh engine_stop
 	@rm -rf $(PI_STATE)
 
 clean: setup engine ## Remove the virtual Pi, the built images, the caches and .venv
-	@$(PYTHON) molecule/shared/virtual_pi.py down
+	@$(MACHINE) down
 	@$(PYTHON) molecule/shared/images.py clean
 	@bash molecule/shared/host.sh engine_stop
 	@rm -rf $(PI_STATE) $(PI_CACHE) .venv
@@ -103,7 +103,7 @@ audit: setup ## Look at the machines of INVENTORY: drift, health, ages; touches 
 	@$(PYTHON) ops/audit.py $(INVENTORY)
 
 restart: setup ## Restart the virtual Pi, as a power cut would
-	@$(PYTHON) molecule/shared/virtual_pi.py restart
+	@$(MACHINE) restart
 
 ssh: ## Log in to the virtual Pi
 	@ssh -F $(PI_STATE)/ssh_config shop-pi
@@ -111,11 +111,21 @@ ssh: ## Log in to the virtual Pi
 test: setup ## Everything: lint, unit, service and site tests
 	@$(MAKE) --no-print-directory lint unit images services site
 
+hooks: setup ## Have git check every commit (.pre-commit-config.yaml)
+	@pre-commit install
+
 lint: setup
 	ruff check . && ruff format --check .
 	mypy
 	yamllint --strict .
 	ansible-lint --offline
+	check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
+	zizmor --offline --quiet --no-progress .github
+	@git ls-files -z | xargs -0 $(PYTHON) .ci/refuse_secrets.py
+
+docs: setup ## Write the pages that follow from the source: role READMEs, variables, services, playbooks, decisions
+	@$(PYTHON) docs/generate.py
 
 unit: setup
 	pytest tests/unit
@@ -156,3 +166,14 @@ molecule-down: setup engine
 	@$(MOLECULE_PI) $(PYTHON) molecule/shared/virtual_pi.py down
 	@$(BARE_PI) $(PYTHON) molecule/shared/virtual_pi.py down
 	@rm -rf $(MOLECULE_STATE) $(BARE_STATE)
+
+# A state folder, a name and a network of its own: it may run beside the others.
+vm: export PI_KIND := vm
+vm: export PI_TEST_STATE ?= .virtual-pi-vm-$(ARCH)
+vm: export PI_TEST_NAME ?= pi-commerce-vm
+vm: export PI_TEST_NETWORK ?= 10.217.0
+vm: setup engine ## The whole machine with a kernel of its own; ARCH=arm64: one whose device tree says Raspberry Pi 4
+	pytest tests/vm
+
+test-full: setup ## `make test` and what takes longer: the virtual machine
+	@$(MAKE) --no-print-directory test vm

@@ -14,12 +14,18 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-STATE = ROOT / ".virtual-pi-test"
+STATE = ROOT / os.environ.get("PI_TEST_STATE", ".virtual-pi-test")
+# What `make` takes for the Pi: a container, or a virtual machine.
+KIND = os.environ.get("PI_KIND", "container")
+# Seconds a command may take; an emulated machine is some ten times slower.
+PATIENCE = 6 * 3600 if KIND == "vm" else 1800
+INVENTORY = f"inventory/{'vm' if KIND == 'vm' else 'virtual'}"
 NETWORK = os.environ.get("PI_TEST_NETWORK", "10.214.0")
 ADDRESS = f"{NETWORK}.10"
 ENVIRONMENT = {
     **os.environ,
     "PI_STATE": str(STATE),
+    "PI_KIND": KIND,
     "PI_NAME": os.environ.get("PI_TEST_NAME", "pi-commerce-test"),
     "PI_NETWORK": NETWORK,
     "PI_ADDRESS": ADDRESS,
@@ -45,7 +51,7 @@ class Finished:
 
 def run(
     *command: str,
-    timeout: float = 1800,
+    timeout: float = PATIENCE,
     stdin: str = "",
     environment: Environment | None = None,
     apart: bool = False,
@@ -78,7 +84,7 @@ def make(target: str) -> Finished:
 
 def playbook(name: str, *arguments: str, **environment: str | None) -> Finished:
     """Run a playbook on the test machine."""
-    command = ("ansible-playbook", "-i", "inventory/virtual", name, *arguments)
+    command = ("ansible-playbook", "-i", INVENTORY, name, *arguments)
     return run(*command, environment=environment)
 
 
@@ -109,7 +115,7 @@ def ssh(command: str, state: Path = STATE, address: str = ADDRESS) -> tuple[str,
 
 def pi(command: str, check: bool = True) -> str:
     """Output of a shell command on the Pi, as root, through SSH."""
-    done = run(*ssh("sudo bash -s"), stdin=command, timeout=300, apart=True)
+    done = run(*ssh("sudo bash -s"), stdin=command, timeout=PATIENCE / 6, apart=True)
     assert not check or done.status == 0, f"{command}: {done.output}{done.errors}"
     return done.output
 

@@ -41,7 +41,14 @@ REPOSITORY = "pi-commerce"
 LABEL = "pi-commerce.inputs"
 IMAGES = Path(__file__).resolve().parent.parent / "images"
 HOST = Path(__file__).resolve().parent / "host.sh"
-SUITES = ("trixie", "bookworm")
+# The official image that `base` of each suite starts from; images that follow no suite are made from the first.
+SUITES = {
+    "trixie": "debian:trixie-slim",
+    "bookworm": "debian:bookworm-slim",
+    "noble": "ubuntu:24.04",
+    "jammy": "ubuntu:22.04",
+}
+DEFAULT_SUITE = next(iter(SUITES))
 MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 PULL_SILENCE = 20  # seconds without a word from a registry until it counts as away
 BUILD_SILENCE = 1800  # seconds a single build step may stay silent
@@ -65,7 +72,7 @@ class ImageError(Exception):
 
 @dataclass(frozen=True)
 class Image:
-    """One row of the table, for one Debian suite and one architecture."""
+    """One row of the table, for one suite of Debian or Ubuntu and one architecture."""
 
     name: str
     version: str
@@ -102,7 +109,7 @@ def load_table(text: str, suite: str, arch: str) -> dict[str, Image]:
             raise ImageError(f"images.yml: {name}: version must be a quoted text")
         if "base" in row and row["base"] not in above:
             raise ImageError(f"images.yml: {name}: its base {row['base']!r} must stand above it in the table")
-        suite = suite if "{suite}" in row["version"] else SUITES[0]
+        suite = suite if "{suite}" in row["version"] else DEFAULT_SUITE
         base = image(row["base"], suite, above[: above.index(row["base"])]) if "base" in row else None
         version = row["version"].format(suite=suite, arch=arch)
         return Image(name, version, base, suite, arch, row.get("served", False))
@@ -156,7 +163,7 @@ def inputs_digest(tree: Tree, *context: str) -> str:
 def host_trust(suite: str) -> Tree:
     """What `base` takes over from this machine: its package mirrors and its extra certificate authorities."""
     trust: Tree = {}
-    if sources := host_mirrors().sources(suite):
+    if is_debian(suite) and (sources := host_mirrors().sources(suite)):
         trust["root/etc/apt/sources.list.d/debian.sources"] = (0o644, sources.encode())
     extra = Path("usr/local/share/ca-certificates")
     for path, (_, content) in read_tree(Path("/", extra)).items():
@@ -165,7 +172,7 @@ def host_trust(suite: str) -> Tree:
     return trust
 
 
-# --- plain Debian ---------------------------------------------------------------------------------------
+# --- a plain system -------------------------------------------------------------------------------------
 
 
 def keeps(patterns: Sequence[tuple[str, str]], path: str) -> bool:
@@ -179,21 +186,32 @@ def dpkg_patterns(text: str) -> list[tuple[str, str]]:
     return re.findall(r"^(path-(?:in|ex)clude)=(\S+)$", text, flags=re.MULTILINE)
 
 
-def pull_debian(image: Image) -> str | None:
-    """Get Debian's official image; return its id, or None when no registry answers in time."""
+def is_debian(suite: str) -> bool:
+    """Whether the suite is Debian's: its mirrors serve it, and debootstrap makes it."""
+    return SUITES[suite].startswith("debian:")
+
+
+def pull_official(image: Image) -> str | None:
+    """Get the suite's official image; return its id, or None when no registry answers in time."""
+    repository, tag = SUITES[image.suite].split(":")
     client = docker.from_env(timeout=PULL_SILENCE)
     try:
-        return str(client.images.pull("debian", f"{image.suite}-slim", platform=f"linux/{image.arch}").id)
+        return str(client.images.pull(repository, tag, platform=f"linux/{image.arch}").id)
     except (docker.errors.APIError, requests.exceptions.RequestException) as error:
         reason = getattr(error, "explanation", None) or str(error)
-        print(f"  no registry gives debian:{image.suite}-slim ({last_line(reason)})", flush=True)
+        print(f"  no registry gives {repository}:{tag} ({last_line(reason)})", flush=True)
         return None
     finally:
         client.close()
 
 
 def bootstrap_debian(client: docker.DockerClient, image: Image) -> str:
-    """Make a minimal Debian with debootstrap; return the id of the image it became."""
+    """Make a minimal Debian with debootstrap; return the id of the image it became. Raises ImageError for Ubuntu."""
+    if not is_debian(image.suite):
+        raise ImageError(
+            f"{SUITES[image.suite]} comes from an image registry only, and none answers: allow `docker pull`, "
+            f"or choose a suite of Debian (PI_SUITE={DEFAULT_SUITE})"
+        )
     # Installs it where it can; where it cannot, the refusal below tells what to do.
     subprocess.run(["bash", str(HOST), "debootstrap"], check=False)
     require_bootstrap(image.arch)
@@ -357,8 +375,8 @@ def build(client: docker.DockerClient, images: Sequence[Image]) -> None:
         if image.base:
             base = image.base.tag
         else:
-            with step(f"{image.tag}: get Debian {image.suite} for {image.arch}"):
-                base = pull_debian(image) or bootstrap_debian(client, image)
+            with step(f"{image.tag}: get {SUITES[image.suite]} for {image.arch}"):
+                base = pull_official(image) or bootstrap_debian(client, image)
         settings = {key: os.environ[key] for key in BUILD_SETTINGS if key in os.environ}
         with step(f"{image.tag}: build"):
             labels = {LABEL: plan.inputs}
@@ -450,7 +468,7 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
         sub = commands.add_parser(command, help=text, description=text)
         if command == "clean":
             continue
-        sub.add_argument("--suite", choices=SUITES, default=SUITES[0], help="Debian suite (default: %(default)s)")
+        sub.add_argument("--suite", choices=SUITES, default=DEFAULT_SUITE, help="default: %(default)s")
         sub.add_argument("--arch", choices=MACHINES, default=host_arch(), help="default: %(default)s")
         if command != "list":
             sub.add_argument("names", nargs="*", metavar="NAME", help="default: all")

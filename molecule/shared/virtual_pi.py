@@ -146,6 +146,7 @@ def create(
     """Create and start a container at a fixed address of our network."""
     container = client.api.create_container(
         image,
+        command=options.pop("command", None),
         name=name,
         labels={OWNER_LABEL: str(settings.state)},
         hostname=options.pop("hostname", name),
@@ -200,7 +201,8 @@ def registry_endpoint(client: docker.DockerClient, settings: Settings) -> str:
 
 def built(client: docker.DockerClient, settings: Settings, name: str) -> str:
     """The tag of one of our images, which must have been built."""
-    suite, arch = (settings.suite, settings.arch) if name == "virtual-pi" else ("trixie", images.host_arch())
+    of_machine = name in ("virtual-pi", "vm")
+    suite, arch = (settings.suite, settings.arch) if of_machine else ("trixie", images.host_arch())
     table = images.load_table((images.IMAGES / "images.yml").read_text(), suite, arch)
     tag = table[name].tag
     if not client.images.list(tag):

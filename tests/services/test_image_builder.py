@@ -12,9 +12,9 @@ import images
 import pytest
 from docker import DockerClient
 from docker.errors import ImageNotFound
-from images import IMAGES, SUITES, Image, ImageError, host_arch, load_table
+from images import DEFAULT_SUITE, IMAGES, Image, ImageError, host_arch, load_table
 
-BASE = load_table((IMAGES / "images.yml").read_text(), SUITES[0], host_arch())["base"].tag
+BASE = load_table((IMAGES / "images.yml").read_text(), DEFAULT_SUITE, host_arch())["base"].tag
 TABLE = 'lower: {version: "1"}\nupper: {version: "1", base: lower}\n'
 
 
@@ -28,12 +28,12 @@ def scratch(engine: DockerClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(images, "REPOSITORY", name)
     monkeypatch.setattr(images, "LABEL", f"{name}.inputs")
     monkeypatch.setattr(images, "host_trust", lambda suite: {})
-    monkeypatch.setattr(images, "pull_debian", lambda image: BASE)
+    monkeypatch.setattr(images, "pull_official", lambda image: BASE)
     for name in ("lower", "upper"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "Dockerfile").write_text(f"ARG BASE\nFROM ${{BASE}}\nCOPY word /{name}\n")
         (tmp_path / name / "word").write_text("first")
-    yield list(load_table(TABLE, SUITES[0], host_arch()).values())
+    yield list(load_table(TABLE, DEFAULT_SUITE, host_arch()).values())
     images.clean(engine)
 
 

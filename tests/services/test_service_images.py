@@ -15,9 +15,9 @@ import pytest
 from docker import DockerClient
 from docker.models.containers import Container
 from docker.models.networks import Network
-from images import IMAGES, SUITES, Image, host_arch, load_table, push, pushed_id
+from images import DEFAULT_SUITE, IMAGES, Image, host_arch, load_table, push, pushed_id
 
-TABLE = load_table((IMAGES / "images.yml").read_text(), SUITES[0], host_arch())
+TABLE = load_table((IMAGES / "images.yml").read_text(), DEFAULT_SUITE, host_arch())
 USERS = {
     "postgres": "999:999",
     "valkey": "999:1000",

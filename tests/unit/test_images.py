@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import docker
 import images
 import pytest
 import yaml
+from apt_mirrors import Mirrors
 from images import Image, ImageError, Tree
 
 
@@ -136,6 +138,16 @@ def test_bootstrap_is_refused_with_the_remedy(monkeypatch: pytest.MonkeyPatch, t
         images.require_bootstrap("arm64")
     (tmp_path / "pi-commerce-aarch64").write_text("enabled\ninterpreter /usr/bin/qemu-aarch64-static\nflags: OCF\n")
     images.require_bootstrap("arm64")
+
+
+def test_ubuntu_is_never_bootstrapped_and_takes_no_mirror_of_debian(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = images.load_table('base: {version: "{suite}"}', "noble", "amd64")
+    with pytest.raises(ImageError, match=r"ubuntu:24\.04 comes from an image registry only.*PI_SUITE=trixie"):
+        images.bootstrap_debian(docker.DockerClient(base_url="tcp://127.0.0.1:1", version="1.41"), table["base"])
+    monkeypatch.setattr(images, "host_mirrors", lambda: Mirrors("http://mirror.test/debian"))
+    sources = "root/etc/apt/sources.list.d/debian.sources"
+    assert sources in images.host_trust("bookworm")
+    assert sources not in images.host_trust("jammy")
 
 
 def test_a_failed_build_shows_the_end_of_its_log() -> None:

@@ -1,0 +1,105 @@
+"""A reboot, a hang that the watchdog ends, a power cut: everything comes back by itself and nothing is lost."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import kernel_settings
+import machine
+import pytest
+
+BOOT_SECONDS = 900  # an emulated machine on a busy computer
+ORDER = {
+    "order_id": "VM-1",
+    "source": "facebook",
+    "total_cents": 100,
+    "currency": "EUR",
+    "items": [{"sku": "PEN", "quantity": 1, "price_cents": 100}],
+}
+CMDLINE = machine.STATE / "cmdline.txt"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _order() -> None:
+    """An order that has to survive every boot below."""
+    assert machine.request("/webhook/order-intake", ORDER).status in (200, 201)
+
+
+def boot_id() -> str:
+    """What is new after each boot; empty while the machine does not answer."""
+    return machine.pi("cat /proc/sys/kernel/random/boot_id", check=False).strip()
+
+
+def wait_until_back(old: str) -> None:
+    """Wait for another boot than `old` and for the whole way in: proxy, n8n, limiter and databases."""
+    deadline = time.monotonic() + BOOT_SECONDS
+    while time.monotonic() < deadline:
+        if boot_id() not in ("", old) and answers():
+            return
+        time.sleep(2)
+    pytest.fail(f"not back {BOOT_SECONDS} s after boot {old}: {machine.pi('docker ps --all', check=False)}")
+
+
+def answers() -> bool:
+    """Whether a call from outside comes back from n8n."""
+    try:
+        return machine.request("/webhook/health-echo?token=back").status == 200
+    except OSError:
+        return False
+
+
+def assert_as_before() -> None:
+    """The order is there once, the kernel has its settings, and the next run finds nothing to do."""
+    assert machine.request("/webhook/order-intake", ORDER).json()["status"] == "duplicate"
+    assert machine.psql("shop", "SELECT count(*) FROM orders WHERE order_id = 'VM-1'") == "1"
+    assert kernel_settings.found() == kernel_settings.wanted()
+    after = machine.playbook("site.yml")
+    assert after.status == 0, after.output[-4000:]
+    assert machine.recap(after.output)["changed"] == 0, after.output
+
+
+def test_everything_is_back_after_a_reboot() -> None:
+    before = boot_id()
+    machine.pi("systemctl reboot", check=False)
+    wait_until_back(before)
+    assert_as_before()
+
+
+def test_watchdog_boots_a_machine_that_hangs() -> None:
+    before = boot_id()
+    # Opened, given ten seconds and never fed; closing it without a word does not stop it.
+    hang = (
+        "import fcntl, struct; dog = open('/dev/watchdog', 'wb', buffering=0);"
+        "fcntl.ioctl(dog, 0xC0045706, struct.pack('i', 10))"
+    )
+    machine.pi(f'modprobe i6300esb && python3 -c "{hang}"')
+    wait_until_back(before)
+    assert machine.psql("shop", "SELECT count(*) FROM orders WHERE order_id = 'VM-1'") == "1"
+
+
+@contextmanager
+def told_at_boot(words: str) -> Iterator[None]:
+    """The machine with these words in its boot line, started by a power cut; afterwards without them, by another."""
+    line = CMDLINE.read_text()
+    CMDLINE.write_text(f"{line.strip()} {words}\n")
+    try:
+        machine.make("restart")
+        yield
+    finally:
+        CMDLINE.write_text(line)
+        before = boot_id()
+        machine.make("restart")
+        wait_until_back(before)
+
+
+def test_pi_without_the_memory_cgroup_is_refused_and_told_what_to_do() -> None:
+    """As a Pi's firmware starts it: limits are accepted and ignored. After the remedy all is as before."""
+    with told_at_boot("cgroup_disable=memory"):
+        assert "memory" not in machine.pi("cat /sys/fs/cgroup/cgroup.controllers").split()
+        refused = machine.playbook("playbooks/stack.yml")
+        assert refused.status != 0
+        for word in ("memory cgroup is off", "cgroup_enable=memory", "/boot/firmware/cmdline.txt", "reboot"):
+            assert word in refused.output, refused.output[-3000:]
+    assert_as_before()
