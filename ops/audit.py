@@ -43,6 +43,8 @@ from pyinfra.context import ctx_host, ctx_state
 from report import BLIND, UNKNOWN, Finding, Row, exit_code, table, totals, worst
 
 CONNECT_SECONDS = 10
+# For all questions of one call; each has a limit of its own, see gather.py.
+ANSWER_SECONDS = 120
 # What the roles want to know about a machine before they decide (ansible_facts.pi).
 _RELEASE = {
     "release": "cat /etc/os-release",
@@ -53,10 +55,13 @@ _RELEASE = {
 
 def ask(host: Host, questions: dict[str, str]) -> dict[str, Answer]:
     """Answers by name. Raises CannotRead when the machine cannot be asked."""
-    with ctx_state.use(host.state), ctx_host.use(host):
-        found = host.get_fact(Answers, questions=questions, mark=secrets.token_hex(16))
-    if not found:
-        raise CannotRead("it does not answer; can this user become root with sudo? (ansible_become_password)")
+    try:
+        with ctx_state.use(host.state), ctx_host.use(host):
+            found = host.get_fact(Answers, questions=questions, mark=secrets.token_hex(16), _timeout=ANSWER_SECONDS)
+    except EOFError:
+        raise CannotRead("sudo wants a password that nobody is there to type; set ansible_become_password") from None
+    if missing := [name for name in questions if name not in found]:
+        raise CannotRead(f"no answer to {', '.join(missing)}")
     return found
 
 
@@ -78,13 +83,13 @@ def audit(host: Host, plays: Site) -> list[Row]:
         found = ask(host, questions)
     except (CannotRead, PyinfraError, AnsibleError) as problem:
         return [Row("machine", "", [Finding(UNKNOWN, str(problem), "nothing was looked at")])]
-    return [judge(check, found.get(check.name) if check.name in questions else Answer(0, "")) for check in made]
+    return [judge(check, found.get(check.name, Answer(0, ""))) for check in made]
 
 
-def judge(check: Check, answer: Answer | None) -> Row:
-    """The row of one check; what was not answered, or not in a way that can be read, is unknown."""
-    if answer is None or answer.status:
-        text = answer.complaint or f"exit code {answer.status}" if answer else "no answer"
+def judge(check: Check, answer: Answer) -> Row:
+    """The row of one check; a question that failed, or whose answer cannot be read, leaves it unknown."""
+    if answer.status:
+        text = answer.complaint or f"exit code {answer.status}"
         return Row(check.name, "", [Finding(UNKNOWN, f"could not look: {text}")])
     try:
         findings = list(check.judge(answer))

@@ -62,7 +62,7 @@ DRIFTS = [
         "sed -i 's/^    ports:$/&\\n      - \"0.0.0.0:8444:8443\"/' /etc/pi-commerce/compose/proxy.yml\n"
         f"{_COMPOSE} up --detach --no-deps --quiet-pull proxy 2>&1",
         shown=("/etc/pi-commerce/compose/proxy.yml", "8444", "pi-commerce-proxy-1"),
-        audit=("proxy", "8444"),
+        audit=("proxy: port 8444 on 0.0.0.0",),
         restored="docker port pi-commerce-proxy-1 | grep -q 443 && ! docker port pi-commerce-proxy-1 | grep -q 8444",
         touches=("/etc/pi-commerce/compose/proxy.yml", "container pi-commerce-proxy-1"),
     ),
@@ -80,7 +80,7 @@ DRIFTS = [
         "stopped container",
         "docker stop pi-commerce-redis-1",
         shown=("pi-commerce-redis-1",),
-        audit=("redis",),
+        audit=("redis: is exited",),
         restored="[ \"$(docker inspect --format '{{.State.Running}}' pi-commerce-redis-1)\" = true ]",
         touches=("container pi-commerce-redis-1",),
     ),
@@ -88,7 +88,7 @@ DRIFTS = [
         "removed container",
         "docker rm --force pi-commerce-rate_limiter-1",
         shown=("pi-commerce-rate_limiter-1",),
-        audit=("rate_limiter",),
+        audit=("rate_limiter: has no container",),
         restored="[ \"$(docker inspect --format '{{.State.Running}}' pi-commerce-rate_limiter-1)\" = true ]",
         touches=("container pi-commerce-rate_limiter-1",),
     ),
@@ -114,7 +114,7 @@ DRIFTS = [
         "opened secrets folder",
         "chmod 0755 /etc/pi-commerce/secrets",
         shown=("/etc/pi-commerce/secrets", "mode 0755"),
-        audit=("/etc/pi-commerce/secrets",),
+        audit=("/etc/pi-commerce/secrets: has mode 0755",),
         restored="[ $(stat --format %a /etc/pi-commerce/secrets) = 700 ]",
         touches=("/etc/pi-commerce/secrets",),
     ),
@@ -164,7 +164,7 @@ DRIFTS = [
         f"DELETE FROM webhook_entity WHERE \"workflowId\" = '{_WORKFLOW}';\n"
         "SQL",
         shown=(_WORKFLOW, "not published"),
-        audit=("health-echo",),
+        audit=(f"health-echo.json: Health echo ({_WORKFLOW}): not published",),
         restored=f'[ "$({_SQL} n8n <<< "SELECT active FROM workflow_entity WHERE id = \'{_WORKFLOW}\'")" = t ]'
         " && docker exec pi-commerce-proxy-1 wget -q -O - 'http://n8n:5678/webhook/health-echo?token=mended'"
         " | grep -q mended",
@@ -174,7 +174,7 @@ DRIFTS = [
         "role with more rights",
         f"{_SQL} postgres <<< 'ALTER ROLE shop CREATEDB'",
         shown=("make role shop a plain login role",),
-        audit=("shop",),
+        audit=("make role shop a plain login role",),
         restored=f'[ "$({_SQL} postgres <<< "SELECT rolcreatedb FROM pg_roles WHERE rolname = \'shop\'")" = f ]',
         touches=("role shop",),
     ),
@@ -182,7 +182,7 @@ DRIFTS = [
         "database open to every role",
         f"{_SQL} postgres <<< 'GRANT CONNECT ON DATABASE n8n TO PUBLIC'",
         shown=("revoke database n8n from PUBLIC",),
-        audit=("n8n",),
+        audit=("revoke database n8n from PUBLIC",),
         restored=f"[ \"$({_SQL} postgres <<< \"SELECT has_database_privilege('shop', 'n8n', 'CONNECT')\")\" = f ]",
         touches=("database n8n",),
     ),
@@ -206,7 +206,7 @@ DRIFTS = [
         "disabled time synchronisation",
         "systemctl disable --quiet systemd-timesyncd 2>&1",
         shown=("Enable the clock's synchronisation",),
-        audit=("systemd-timesyncd",),
+        audit=("systemd-timesyncd: is not enabled",),
         restored="systemctl is-enabled --quiet systemd-timesyncd",
         touches=(
             "/etc/systemd/system/dbus-org.freedesktop.timesync1.service",
@@ -217,7 +217,7 @@ DRIFTS = [
         "removed package",
         "DEBIAN_FRONTEND=noninteractive apt-get remove --yes --quiet cron",
         shown=("Install the packages every machine has", "cron"),
-        audit=("cron",),
+        audit=("cron: is not installed",),
         restored="systemctl is-active --quiet cron",
         # What the package is made of; the folders it shares with others are not named.
         touches=(

@@ -131,6 +131,18 @@ def test_could_not_look_is_an_exit_code_of_its_own(
         assert word in blind.output
 
 
+def test_user_who_may_not_become_root_is_told_so() -> None:
+    """Without a terminal, where nobody could type a password."""
+    machine.pi("useradd --create-home guest && cp -r ~pi/.ssh ~guest && chown -R guest ~guest/.ssh")
+    try:
+        command = ("setsid", "--wait", "python", "ops/audit.py", "inventory/virtual", "-e", "ansible_user=guest")
+        blind = machine.run(*command)
+    finally:
+        machine.pi("userdel --remove guest 2>&1")
+    assert blind.status == 2, blind.output
+    assert "ansible_become_password" in blind.output
+
+
 def test_no_secret_is_shown(converged: Look, ailing: machine.Finished) -> None:
     shown = converged.audited.output + ailing.output
     assert [name for name, value in machine.secrets().items() if value in shown] == []
