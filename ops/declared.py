@@ -36,6 +36,7 @@ from ansible.vars.manager import VariableManager
 ansible.module_utils.__path__.append(str(ROOT / "plugins/module_utils"))
 sys.path += [str(ROOT / "plugins" / folder) for folder in ("modules", "module_utils", "action")]
 
+import host_state
 import vault_secrets
 
 # Variables that are registered or set while running carry this prefix; they tell of a run, not of a machine.
@@ -104,7 +105,8 @@ class Site:
         Conditions and loops are evaluated, `set_fact` and the reading of the vault are carried out, nothing else is.
         """
         host = self._manager.get_host(name)
-        self._variables.set_host_facts(name, {"pi": dict(facts)})
+        # Of a machine of which nothing is known a converge leaves nothing out.
+        self._variables.set_host_facts(name, {"pi": dict(facts), "pi_state": host_state.UNKNOWN})
         seen: set[str] = set()
         try:
             for play in self._plays:
