@@ -21,10 +21,10 @@ MANAGED = (
     "/etc/*/*pi-commerce*",
     "/etc/docker/daemon.json",
     "/usr/local/*/pi-commerce*",
-    "/var/lib/pi-commerce/unapplied",
+    "/var/lib/pi-commerce.unapplied-*",
 )
 # Marks of files that were changed and are not yet in force, and how half-written files begin (module `file_tree`).
-UNAPPLIED = "/var/lib/pi-commerce/unapplied/"
+UNAPPLIED = "/var/lib/pi-commerce.unapplied-"
 HALF_WRITTEN = ".file_tree-"
 
 COMPOSE_PROJECT = "pi-commerce"

@@ -51,7 +51,7 @@ options:
         due until it has succeeded, so that the next run makes good one that was killed in between (a handler would
         be forgotten).
     type: str
-  marks: {description: Folder of these marks., type: path, default: /var/lib/pi-commerce/unapplied}
+  marks: {description: How the paths of these marks begin., type: path, default: /var/lib/pi-commerce.unapplied-}
 attributes:
   check_mode: {support: full}
   diff_mode: {support: full}
@@ -275,7 +275,7 @@ class Due:
     def __init__(self, marks: str, root: str, command: str | None) -> None:
         """Nothing is due where there is no command."""
         self.command = command
-        self.path = os.path.join(marks, root.strip("/").replace("/", "-") or "root")
+        self.path = marks + (root.strip("/").replace("/", "-") or "root")
 
     def __bool__(self) -> bool:
         """Whether the command has to run."""
@@ -284,7 +284,6 @@ class Due:
     def set(self) -> None:
         """Leave the mark, on disk before the first file is touched."""
         if self.command:
-            os.makedirs(os.path.dirname(self.path), mode=0o755, exist_ok=True)
             with open(self.path, "w") as mark:
                 os.fsync(mark.fileno())
 
@@ -425,7 +424,7 @@ def main() -> None:
             "directories": {"type": "list", "elements": "dict", "default": [], "options": folder_options},
             "purge": {"type": "list", "elements": "str", "default": []},
             "apply": {"type": "str"},
-            "marks": {"type": "path", "default": "/var/lib/pi-commerce/unapplied"},
+            "marks": {"type": "path", "default": "/var/lib/pi-commerce.unapplied-"},
         },
         supports_check_mode=True,
     )

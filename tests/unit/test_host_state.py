@@ -51,10 +51,10 @@ def test_half_written_file_of_a_killed_run_needs_a_call(machine: Path, path: str
 
 
 def test_files_that_are_not_yet_in_force_need_a_call(machine: Path) -> None:
-    marks = machine / "var/lib/pi-commerce/unapplied"
-    marks.mkdir(parents=True)
+    mark = machine / "var/lib/pi-commerce.unapplied-etc-pi-commerce"
+    mark.parent.mkdir(parents=True)
     assert holds(machine, apply="true")
-    (marks / "etc-pi-commerce").touch()
+    mark.touch()
     assert not holds(machine, apply="true")
     assert holds(machine)
 

@@ -70,7 +70,7 @@ def request(folder: Path) -> dict[str, Any]:
         "directories": [{"path": "made", "mode": "0750", **ME}],
         "purge": ["swept"],
         "apply": f"cp {folder}/tree/changed {folder}/in-force",
-        "marks": str(folder / "marks"),
+        "marks": str(folder / "mark-"),
     }
 
 

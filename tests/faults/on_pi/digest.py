@@ -26,7 +26,6 @@ TREES = [
     "/etc/sudoers.d",
     "/etc/sysctl.d",
     "/usr/local",
-    "/var/lib/pi-commerce",
     "/var/spool/cron",
 ]
 SECRET = ("/etc/pi-commerce/secrets/", "/etc/pi-commerce/proxy/tls/")
@@ -43,7 +42,7 @@ PASSING = [
     "/var/lib/dpkg/updates/*",
     "/var/lib/apt/lists/partial/*",
     "/var/backups/pi-commerce/*.partial",
-    "/var/lib/pi-commerce/unapplied/*",
+    "/var/lib/pi-commerce.unapplied-*",
     "/run/ambush*",
 ]
 # The system's own in /tmp.
