@@ -2,6 +2,7 @@
 
 Options and result are the module's. In check mode Compose itself cannot be asked for everything: its dry run starts
 nothing, and then waits for what was not started. So it is asked what it would make, and what stands still is added.
+Where there is no engine yet, everything is still to be made.
 """
 
 from __future__ import annotations
@@ -30,15 +31,24 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Run the module and put its steps into words."""
         result: dict[str, Any] = super().run(tmp, task_vars)
-        arguments = dict(self._task.args)
-        if self._task.check_mode:
-            arguments.update(CHECK)
-        result.update(self._execute_module(module_name=MODULE, module_args=arguments, task_vars=task_vars))
-        if result.get("failed"):
-            return result
-        if self._task.check_mode:
-            result["actions"] = foreseen(result["actions"], result["containers"], arguments.get("services") or [])
-            result["changed"] = bool(result["actions"])
-        if result["changed"]:
+        result.update(self._check(task_vars) if self._task.check_mode else self._up(self._task.args, task_vars))
+        if result.get("changed") and not result.get("failed"):
             result["diff"] = {"before": "", "after": told(result["actions"])}
         return result
+
+    def _up(self, arguments: dict[str, Any], task_vars: dict[str, Any] | None) -> dict[str, Any]:
+        """The module's own result."""
+        answer: dict[str, Any] = self._execute_module(module_name=MODULE, module_args=arguments, task_vars=task_vars)
+        return answer
+
+    def _check(self, task_vars: dict[str, Any] | None) -> dict[str, Any]:
+        """What the result would be; nothing is done."""
+        arguments = self._task.args
+        if self._low_level_execute_command("command -v docker")["rc"] != 0:
+            project = {"what": "project", "id": arguments["project_name"], "status": "Creating"}
+            return {"changed": True, "actions": [project]}
+        answer = self._up({**arguments, **CHECK}, task_vars)
+        if not answer.get("failed"):
+            answer["actions"] = foreseen(answer["actions"], answer["containers"], arguments.get("services") or [])
+            answer["changed"] = bool(answer["actions"])
+        return answer

@@ -29,7 +29,8 @@ PI_PLACES = {
     "container logs": "for name in $(docker ps --all --format '{{.Names}}'); do docker logs $name 2>&1; done",
     "configuration": "find /etc /usr/local -xdev -type f ! -path '/etc/pi-commerce/secrets/*' -exec cat /dev/null {} +",
     "left behind": "find /home /root /tmp /var/tmp -xdev -type f -exec cat /dev/null {} +",
-    "engine": "find /var/lib/docker/containers /run/docker /run/containerd -type f -exec cat /dev/null {} +",
+    "engine": "find /var/lib/docker/containers /run/docker /run/containerd -type f ! -path '*/netns/*'"
+    " -exec cat /dev/null {} +",
 }
 CONTROLLER_PLACES = {
     "git history": f"git -C {machine.ROOT} log --patch --all --no-ext-diff --text",

@@ -1,4 +1,4 @@
-"""A check of the whole site on a machine that has nothing yet: it passes, tells what would come, and leaves no trace."""
+"""A check of the whole site on a machine that has nothing yet passes, tells what would come, and leaves no trace."""
 
 from __future__ import annotations
 

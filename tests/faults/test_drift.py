@@ -3,50 +3,14 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 import drifts
 import footprint
 import machine
 import pytest
 from drifts import DRIFTS, Drift
-from footprint import Footprint
-
-# What is run for a batch: the second one drifts where one stage of the site is enough.
-PLAYBOOKS = {1: "site.yml", 2: "playbooks/stack.yml"}
-BATCHES = sorted(PLAYBOOKS)
-
-
-@dataclass(frozen=True)
-class Episode:
-    """One batch of drifts: planted, audited, checked, mended."""
-
-    converged: Footprint
-    planted: Footprint
-    unnoticed: list[str]
-    audit: machine.Finished
-    check: machine.Finished
-    checked: Footprint
-    mend: machine.Finished
-    mended: Footprint
-    unmended: list[str]
-
-
-def look() -> Footprint:
-    """The Pi's footprint now."""
-    return footprint.read(machine.pi(footprint.SCRIPT))
-
-
-def verdicts(batch: int) -> dict[str, bool]:
-    """By name of a drift, whether the machine is without it."""
-    shells = [f"( {drift.restored} ) > /dev/null 2>&1; echo $?" for drift in DRIFTS if drift.batch == batch]
-    statuses = machine.pi("\n".join(shells)).split()
-    return {drift.name: status == "0" for drift, status in zip(of(batch), statuses, strict=True)}
-
-
-def of(batch: int) -> list[Drift]:
-    """The drifts of a batch."""
-    return [drift for drift in DRIFTS if drift.batch == batch]
+from episodes import BATCHES, Episode, look, of
+from talk import Talk
 
 
 def changes(output: str) -> dict[str, str]:
@@ -57,29 +21,6 @@ def changes(output: str) -> dict[str, str]:
         if re.search(r"^changed: \[shop-pi\]", text, re.MULTILINE):
             told[name] = told.get(name, "") + f"{name}\n{text}"
     return told
-
-
-def play(batch: int) -> Episode:
-    """Plant, audit, check, mend."""
-    converged = look()
-    before = verdicts(batch)
-    assert all(before.values()), before
-    for drift in of(batch):
-        machine.pi(drift.plant)
-    unnoticed = [name for name, fine in verdicts(batch).items() if fine]
-    planted = look()
-    audit = machine.audit()
-    check = machine.playbook(PLAYBOOKS[batch], "--check", "--diff")
-    checked = look()
-    mend = machine.playbook(PLAYBOOKS[batch], "--diff")
-    unmended = [name for name, fine in verdicts(batch).items() if not fine]
-    return Episode(converged, planted, unnoticed, audit, check, checked, mend, look(), unmended)
-
-
-@pytest.fixture(scope="module")
-def episodes(first_run: machine.Finished) -> dict[int, Episode]:
-    """All batches by number."""
-    return {batch: play(batch) for batch in BATCHES}
 
 
 def test_every_drift_is_one(episodes: dict[int, Episode]) -> None:
@@ -156,12 +97,9 @@ def test_no_planted_secret_is_shown(episodes: dict[int, Episode]) -> None:
         assert drifts.PLANTED_SECRET not in episode.audit.output + episode.check.output + episode.mend.output
 
 
-def test_run_after_that_changes_nothing(episodes: dict[int, Episode]) -> None:
-    before = look()
-    again = machine.playbook("site.yml")
-    assert again.status == 0, again.output[-4000:]
-    assert machine.recap(again.output)["changed"] == 0, again.output
-    assert footprint.touched(before, look()) == set()
+def test_run_after_that_changes_nothing(talk: Talk) -> None:
+    assert machine.recap(talk.outputs["run"])["changed"] == 0, talk.outputs["run"][-4000:]
+    assert talk.touched == set()
 
 
 def test_footprint_notices_what_a_run_could_do() -> None:

@@ -94,28 +94,10 @@ def test_inner_services_have_no_way_out(inspected: dict[str, dict[str, Any]], se
     assert "default" not in routes
 
 
-def test_secrets_are_in_root_only_files_and_nowhere_else(inspected: dict[str, dict[str, Any]]) -> None:
+def test_secrets_are_in_root_only_files() -> None:
     assert machine.pi("stat --format '%a %U' /etc/pi-commerce/secrets").strip() == "700 root"
     modes = machine.pi("stat --format '%a' /etc/pi-commerce/secrets/*").split()
     assert set(modes) == {"400"}
-    everywhere = {
-        "docker inspect": json.dumps(inspected),
-        "process list": machine.pi("ps axww -o args"),
-        "process environments": machine.pi("cat /proc/[0-9]*/environ | tr '\\0' '\\n'", check=False),
-        "journal": machine.pi("journalctl --no-pager --output cat"),
-        "container logs": machine.pi("for c in $(docker ps -q); do docker logs $c 2>&1; done"),
-        "compose files": machine.pi("cat /etc/pi-commerce/compose/*"),
-    }
-    for name, value in machine.secrets().items():
-        for place, text in everywhere.items():
-            assert value not in text, f"{name} stands in: {place}"
-
-
-def test_secret_search_finds_a_planted_one() -> None:
-    """The search above can fail: a canary in the environment of a process is found."""
-    planted = "canary-7f3a9c2e5d"
-    seen = machine.pi(f"CANARY={planted} bash -c 'cat /proc/$$/environ' | tr '\\0' '\\n'")
-    assert planted in seen
 
 
 def test_n8n_has_its_owner_and_no_open_door() -> None:
