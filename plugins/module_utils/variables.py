@@ -67,7 +67,7 @@ def is_login(value: Any) -> bool:
     """Whether an entry of base_users is a name that useradd takes with at least one public key."""
     keys = value.get("authorized_keys") or []
     named = re.fullmatch(r"[a-z_][a-z0-9_-]{0,31}", str(value.get("name"))) is not None
-    return named and bool(keys) and all(re.match(r"(\S+ )?(ssh-|ecdsa-|sk-)[\w@.-]+ AAAA[\w+/=]+", key) for key in keys)
+    return named and bool(keys) and all(re.search(r"(^|\s)(ssh-|ecdsa-|sk-)[\w@.-]+ AAAA[\w+/=]+", key) for key in keys)
 
 
 def is_limit(value: Any) -> bool:

@@ -104,6 +104,7 @@ def test_every_rule_is_tripped() -> None:
         ("base_hostname", "shop-pi"),
         ("n8n_owner_email", "anna.smith+shop@mail.shop.example"),
         ("base_users", [{"name": "anna", "authorized_keys": ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5 anna@home"]}]),
+        ("base_users", [{"name": "anna", "authorized_keys": ['command="echo hi" ssh-rsa AAAAB3NzaC1yc2E= anna']}]),
         ("base_users", [{"name": "anna", "authorized_keys": ["sk-ssh-ed25519@openssh.com AAAAGnNr key"]}]),
         ("preflight_data_mount", "/var/lib/docker"),
         ("backup_hour", "5"),
