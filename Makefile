@@ -33,7 +33,7 @@ PYTHON := .venv/bin/python
 VIRTUAL := -i inventory/$(if $(filter vm,$(PI_KIND)),vm,virtual)
 MACHINE := $(PYTHON) molecule/shared/$(if $(filter vm,$(PI_KIND)),vm.py,virtual_pi.py)
 # The machines that `make audit` looks at.
-INVENTORY ?= inventory/virtual
+INVENTORY ?= $(lastword $(VIRTUAL))
 
 .PHONY: help setup lock engine images up down clean status audit ssh restart docs hooks bench
 .PHONY: test test-full lint unit services site molecule molecule-up molecule-down vm
@@ -75,7 +75,7 @@ images: setup engine ## Build the images of the virtual Pi and of its services
 	@$(PYTHON) molecule/shared/images.py build $(PI_IMAGES) --suite $(PI_SUITE) --arch $(ARCH)
 
 up status: export ANSIBLE_VAULT_PASSWORD_FILE ?= $(PI_STATE)/vault-password
-ifeq ($(INVENTORY),inventory/virtual)
+ifeq ($(INVENTORY),$(lastword $(VIRTUAL)))
 audit: export ANSIBLE_VAULT_PASSWORD_FILE ?= $(PI_STATE)/vault-password
 endif
 
@@ -108,11 +108,15 @@ restart: setup ## Restart the virtual Pi, as a power cut would
 ssh: ## Log in to the virtual Pi
 	@ssh -F $(PI_STATE)/ssh_config shop-pi
 
-test: setup ## Everything: lint, unit, service and site tests
-	@$(MAKE) --no-print-directory lint unit images services site
+# Two at a time: while one waits for a machine, the other computes. Each prints when it is done.
+test: images ## Everything: linters, unit, service, site and fault tests, every role by itself
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target lint site molecule unit services
 
 hooks: setup ## Have git check every commit (.pre-commit-config.yaml)
 	@pre-commit install
+
+# Tests that call make are no part of the make that called them.
+ALONE := MAKEFLAGS= MAKELEVEL=
 
 lint: setup
 	ruff check . && ruff format --check .
@@ -128,13 +132,13 @@ docs: setup ## Write the pages that follow from the source: role READMEs, variab
 	@$(PYTHON) docs/generate.py
 
 unit: setup
-	pytest tests/unit
+	$(ALONE) pytest tests/unit
 
 services: setup
-	pytest tests/services
+	$(ALONE) pytest tests/services
 
 site: setup
-	pytest tests/site tests/faults
+	$(ALONE) pytest tests/site tests/faults
 
 bench: setup ## Measure on a virtual Pi of its own: make bench WHAT=converge (KEEP=1, RUNS=3, FAST=1)
 	@[ -n "$(WHAT)" -a -f "tests/bench/$(WHAT).py" ] || { echo "WHAT=$(WHAT): set it to one of:" \
@@ -151,7 +155,8 @@ MOLECULE_PI := PI_STATE=$(MOLECULE_STATE) PI_NAME=$(PI_MOLECULE_NAME) PI_NETWORK
 BARE_PI := PI_STATE=$(BARE_STATE) PI_NAME=$(PI_MOLECULE_NAME)-bare PI_NETWORK=$(PI_BARE_NETWORK)
 
 molecule: images ## Test each role by itself, or one: make molecule ROLE=base
-	@$(MAKE) --no-print-directory $(if $(KEEP),,molecule-down) molecule-up
+	@$(if $(KEEP),,$(MAKE) --no-print-directory molecule-down)
+	@$(MAKE) --no-print-directory molecule-up
 	@PI_STATE=$(MOLECULE_STATE) PI_ADDRESS=$(PI_MOLECULE_NETWORK).10 PI_BARE_STATE=$(BARE_STATE) \
 	  PI_BARE_ADDRESS=$(PI_BARE_NETWORK).10 ANSIBLE_VAULT_PASSWORD_FILE=$(MOLECULE_STATE)/vault-password \
 	  $(PYTHON) molecule/shared/scenarios.py $(ROLE)
@@ -173,7 +178,7 @@ vm: export PI_TEST_STATE ?= .virtual-pi-vm-$(ARCH)
 vm: export PI_TEST_NAME ?= pi-commerce-vm
 vm: export PI_TEST_NETWORK ?= 10.217.0
 vm: setup engine ## The whole machine with a kernel of its own; ARCH=arm64: one whose device tree says Raspberry Pi 4
-	pytest tests/vm
+	$(ALONE) pytest tests/vm
 
 test-full: setup ## `make test` and what takes longer: the virtual machine
 	@$(MAKE) --no-print-directory test vm

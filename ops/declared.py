@@ -22,7 +22,6 @@ from ansible.inventory.host import Host
 from ansible.inventory.manager import InventoryManager
 from ansible.module_utils.common.collections import ImmutableDict
 from ansible.parsing.dataloader import DataLoader
-from ansible.parsing.vault import VaultLib
 from ansible.playbook import Playbook
 from ansible.playbook.block import Block
 from ansible.playbook.helpers import load_list_of_blocks
@@ -34,9 +33,9 @@ from ansible.vars.manager import VariableManager
 
 # The modules of this project can be imported here as they can on a Pi.
 ansible.module_utils.__path__.append(str(ROOT / "plugins/module_utils"))
-sys.path += [str(ROOT / "plugins" / folder) for folder in ("modules", "module_utils", "action")]
+sys.path += [str(ROOT / "plugins" / folder) for folder in ("modules", "module_utils")]
 
-import vault_secrets
+import host_state
 
 # Variables that are registered or set while running carry this prefix; they tell of a run, not of a machine.
 RUNNING = "__"
@@ -102,9 +101,10 @@ class Site:
         """Every task of `site.yml` for a machine whose `ansible_facts.pi` are `facts`, each once.
 
         Conditions and loops are evaluated, `set_fact` and the reading of the vault are carried out, nothing else is.
+        Roles skip what they know to be done already: here they know of nothing.
         """
         host = self._manager.get_host(name)
-        self._variables.set_host_facts(name, {"pi": dict(facts)})
+        self._variables.set_host_facts(name, {"pi": dict(facts), "pi_state": host_state.UNKNOWN})
         seen: set[str] = set()
         try:
             for play in self._plays:
@@ -186,8 +186,11 @@ class Site:
         """The secrets that `vault_secrets` hands out, as far as they are made already."""
         path = Path(arguments["path"]).resolve()
         if not self._passwords:
-            raise CannotRead(f"{path}: no vault password was given; {vault_secrets.REMEDY}")
-        stored, _key = vault_secrets.read(VaultLib(self._passwords), path)
+            raise CannotRead(f"{path}: no vault password was given; set ANSIBLE_VAULT_PASSWORD_FILE")
+        try:
+            stored = plain(self._loader.load_from_file(str(path))) if path.exists() else {}
+        except AnsibleError as error:
+            raise CannotRead(f"{path}: the vault password does not open this file ({error})") from error
         secrets: dict[str, str] = {**stored, **arguments.get("values", {})}
         if missing := [name for name in arguments["names"] if name not in secrets]:
             raise CannotRead(f"{path}: lacks {', '.join(missing)}; this machine was never set up, run site.yml first")
@@ -209,5 +212,7 @@ def plain(value: Any) -> Any:
 NO_STATE = {
     *(f"ansible.builtin.{name}" for name in ("assert", "command", "debug", "include_role", "meta", "shell")),
     "ansible.builtin.validate_argument_spec",
+    "leftovers",
     "pi_facts",
+    "preflight_inventory",
 }

@@ -90,7 +90,7 @@ def playbook(name: str, *arguments: str, **environment: str | None) -> Finished:
 
 def audit(*arguments: str, environment: Environment | None = None) -> Finished:
     """Look at the test machine as `make audit` does."""
-    return run("python", "ops/audit.py", "inventory/virtual", *arguments, environment=environment)
+    return run("python", "ops/audit.py", INVENTORY, *arguments, environment=environment)
 
 
 def recap(output: str) -> dict[str, int]:

@@ -98,10 +98,13 @@ emulation() {
     die "binfmt_misc cannot be mounted: run as root on a kernel that has it, or use an arm64 machine"
   say "having the kernel start aarch64 programs with QEMU"
   emulator register
+  mkdir -p -m 0700 "$state"
+  touch "$state/emulation"
 }
 
+# The kernel has one such rule for all: only where this checkout's machine needed it may it go.
 emulation_stop() {
-  [ -e /proc/sys/fs/binfmt_misc/pi-commerce-aarch64 ] || return 0
+  if [ ! -e "$state/emulation" ] || [ ! -e /proc/sys/fs/binfmt_misc/pi-commerce-aarch64 ]; then return 0; fi
   say "taking the emulation of aarch64 out of the kernel"
   emulator remove
 }

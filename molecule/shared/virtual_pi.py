@@ -310,8 +310,8 @@ def down(client: docker.DockerClient, settings: Settings) -> None:
     for network in client.networks.list(names=[f"^{settings.name}$"]):
         network.remove()
     for entry in settings.state.glob("*") if settings.state.exists() else ():
-        # The engine's process id and log are removed by whoever stops the engine.
-        if not entry.name.startswith("dockerd"):
+        # What says who started the engine and the emulation is removed by whoever stops them.
+        if not entry.name.startswith(("dockerd", "emulation")):
             shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
 
 

@@ -239,7 +239,14 @@ def create_machine(client: docker.DockerClient, settings: Settings, disk: Path) 
 def wait_for_login(container: Container, settings: Settings) -> None:
     """Wait until the machine lets us in; while it boots it refuses even those it knows."""
     options = ["BatchMode=yes", "ConnectTimeout=10", "ControlPath=none"]
-    command = ["ssh", "-F", str(settings.state / "ssh_config"), *(f"-o{option}" for option in options), "shop-pi", "true"]
+    command = [
+        "ssh",
+        "-F",
+        str(settings.state / "ssh_config"),
+        *(f"-o{option}" for option in options),
+        "shop-pi",
+        "true",
+    ]
     deadline = time.monotonic() + BOOT_SECONDS
     while time.monotonic() < deadline:
         if subprocess.run(command, capture_output=True, check=False).returncode == 0:

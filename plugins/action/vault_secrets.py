@@ -3,7 +3,8 @@
 Options:
     path (str): the vault file; a relative one lies beside the playbook.
     names (list of str): secrets that must exist; missing ones are made.
-    values (dict, optional): secrets somebody chose; they replace what the file holds. Weak ones are refused.
+    values (dict, optional): secrets somebody chose, by name; they replace what the file holds. Weak ones and other
+        names are refused.
     bytes (int, optional): entropy of those that are made, 16 to 48, default 24 (192 bits).
 
 Returns `secrets` (dict) and `generated` (names). The result is hidden from every output. In check mode nothing is
@@ -12,6 +13,7 @@ written and the values of this run are made up.
 
 from __future__ import annotations
 
+import difflib
 import fcntl
 import os
 import subprocess
@@ -59,6 +61,14 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Open the file, make what is missing, write it back if anything is new."""
         result: dict[str, Any] = super().run(tmp, task_vars)
+        try:
+            return {**result, **self._open(), "_ansible_no_log": True}
+        except AnsibleActionFail as refused:
+            # An answer rather than an error, so that a task may register it and judge.
+            return {**result, "failed": True, "msg": str(refused)}
+
+    def _open(self) -> dict[str, Any]:
+        """All of it; raises AnsibleActionFail with what, where and the remedy."""
         arguments = self.validate_argument_spec(argument_spec=OPTIONS)[1]
         path = Path(self._loader.path_dwim(arguments["path"])).resolve()
         chosen = texts(arguments["values"])
@@ -69,6 +79,7 @@ class ActionModule(ActionBase):
             )
         vault = self._vault(path)
         _refuse_tracked(path)
+        refuse_unknown(chosen, names)
         refuse_weak(chosen, "the inventory (secrets_values)")
         if not self._task.check_mode:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -76,14 +87,11 @@ class ActionModule(ActionBase):
             stored, key = read(vault, path)
             refuse_weak(stored, str(path))
             secrets, generated = complete(stored, names, chosen, arguments["bytes"])
-            open_to_others = path.exists() and bool(path.stat().st_mode & 0o077)
             if not self._task.check_mode:
+                sweep(path)
                 if secrets != stored:
                     write(vault, path, secrets, key)
-                elif open_to_others:
-                    path.chmod(0o600)
-        changed = secrets != stored or open_to_others
-        return {**result, "changed": changed, "secrets": secrets, "generated": generated, "_ansible_no_log": True}
+        return {"changed": secrets != stored, "secrets": secrets, "generated": generated}
 
     @staticmethod
     def _vault(path: Path) -> VaultLib:
@@ -130,6 +138,10 @@ def read(vault: VaultLib, path: Path) -> tuple[dict[str, str], Key]:
     """All secrets in the file, and the vault identity that opened it; for a new file none, and the one to use."""
     if not path.exists():
         return {}, match_encrypt_secret(vault.secrets, C.DEFAULT_VAULT_ENCRYPT_IDENTITY)
+    if path.stat().st_mode & 0o077:
+        raise AnsibleActionFail(
+            f"{path}: other users of this computer may open it (mode {path.stat().st_mode & 0o777:04o}); chmod 600 it"
+        )
     sealed = path.read_bytes()
     if not is_encrypted(sealed):
         raise AnsibleActionFail(
@@ -156,7 +168,7 @@ def write(vault: VaultLib, path: Path, secrets: dict[str, str], key: Key) -> Non
     """Replace the file in one step; plain text never reaches the disk."""
     identity, password = key
     sealed = vault.encrypt(yaml.safe_dump(secrets), secret=password, vault_id=identity)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=beginning(path))
     try:
         with os.fdopen(handle, "wb") as target:
             target.write(sealed)
@@ -174,6 +186,18 @@ def write(vault: VaultLib, path: Path, secrets: dict[str, str], key: Key) -> Non
         os.close(folder)
 
 
+def beginning(path: Path) -> str:
+    """How the file is called while it is being written."""
+    return f".{path.name}-"
+
+
+def sweep(path: Path) -> None:
+    """Remove what a run that was killed while it wrote has left; the lock says that nobody writes now."""
+    for entry in path.parent.iterdir():
+        if entry.name.startswith(beginning(path)):
+            entry.unlink()
+
+
 def complete(
     stored: dict[str, str], names: list[str], chosen: dict[str, str], size: int
 ) -> tuple[dict[str, str], list[str]]:
@@ -181,6 +205,14 @@ def complete(
     secrets = {**stored, **chosen}
     missing = [name for name in names if name not in secrets]
     return {**secrets, **{name: secrets_policy.generate(size) for name in missing}}, missing
+
+
+def refuse_unknown(chosen: dict[str, str], names: list[str]) -> None:
+    """Refuse a choice that nobody reads: a slip of the pen, while the secret that was meant is a random one."""
+    for name in sorted(set(chosen).difference(names)):
+        near = difflib.get_close_matches(name, names, n=1)
+        remedy = f"did you mean {near[0]}?" if near else f"take it out, or write one of: {', '.join(names)}"
+        raise AnsibleActionFail(f"the inventory (secrets_values): {name} is no secret of this machine; {remedy}")
 
 
 def refuse_weak(secrets: dict[str, str], place: str) -> None:

@@ -1,62 +1,49 @@
-"""Jinja filters of the preflight role."""
+"""Jinja filter of the preflight role."""
 
 from __future__ import annotations
 
-import difflib
 import sys
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "module_utils"))
 
+import catalog
 import preflight
 
 
-def preflight_judge(facts: dict[str, Any], **expectations: Any) -> dict[str, Any]:
-    """Judge the facts of `pi_facts`; returns `{table: str, refused: [remedy sentence, ...]}`."""
-    findings = preflight.judge(facts, **expectations)
-    refused = [f"{f.check}: {f.found} -> {f.remedy}" for f in findings if f.level == "refuse"]
-    return {"table": preflight.render(findings), "refused": refused}
-
-
-def role_specs(roles: str) -> list[dict[str, Any]]:
-    """Every role below the folder `roles` with its documented options, as `{role, options}`."""
-    found = []
-    for path in sorted(Path(roles).glob("*/meta/argument_specs.yml")):
-        spec = yaml.safe_load(path.read_text(encoding="utf-8"))["argument_specs"]["main"]
-        found.append({"role": path.parts[-3], "options": spec["options"]})
-    return found
-
-
-def unknown_variables(names: Iterable[str], specs: list[dict[str, Any]], known: Iterable[str]) -> list[str]:
-    """Sentences about variables that carry a role's prefix but are no option of any role.
+def preflight_judge(
+    reading: Mapping[str, Any],
+    target: str,
+    opened: Mapping[str, Any],
+    capacity: list[Mapping[str, Any]],
+    reserve_mib: int,
+    **expectations: Any,
+) -> dict[str, Any]:
+    """Judge a Pi; returns `{table: str, refused: bool}`.
 
     Args:
-        names: names of all variables of the host.
-        specs: what `role_specs` returns.
-        known: further names that are in order (facts the roles set).
+        reading: how the call of `pi_facts` ended.
+        target: user and address it went to.
+        opened: how opening the vault file ended.
+        capacity: the catalog's rows of memory limits.
+        reserve_mib: memory in MiB that the services must leave to the system.
+        expectations: what `preflight.judge` takes.
     """
-    options = {option for spec in specs for option in spec["options"]}
-    prefixes = tuple(f"{spec['role']}_" for spec in specs)
-    unknown = sorted({str(name) for name in names if name.startswith(prefixes)} - options - set(known))
-    return [_unknown(name, options) for name in unknown]
-
-
-def _unknown(name: str, options: set[str]) -> str:
-    near = difflib.get_close_matches(name, sorted(options), n=1)
-    return f"unknown variable {name}" + (f": did you mean {near[0]}?" if near else ": no role reads it, take it out")
+    findings = [preflight.judge_secrets(opened), preflight.judge_connection(reading, target)]
+    if "ansible_facts" in reading:
+        facts = reading["ansible_facts"]["pi"]
+        findings += preflight.judge(facts, **expectations)
+        if facts["ram_mib"] is not None:
+            plan = catalog.capacity_plan(capacity, facts["ram_mib"], reserve_mib)
+            findings.append(preflight.judge_plan({**plan, "table": catalog.render_plan(plan)}))
+    return {"table": preflight.render(findings), "refused": any(f.level == "refuse" for f in findings)}
 
 
 class FilterModule:
-    """Registers the filters."""
+    """Registers the filter."""
 
     def filters(self) -> dict[str, Any]:
         """Name to function."""
-        return {
-            "preflight_judge": preflight_judge,
-            "role_specs": role_specs,
-            "unknown_variables": unknown_variables,
-        }
+        return {"preflight_judge": preflight_judge}

@@ -56,7 +56,8 @@ def find_mirrors(files: Mapping[str, str], codename: str) -> Mirrors:
 def host_mirrors(etc: Path = Path("/etc")) -> Mirrors:
     """This machine's mirrors when it runs Debian, else none (then the tools' own defaults apply)."""
     release = platform.freedesktop_os_release() if (etc / "os-release").exists() else {}
-    if release.get("ID") != "debian":
+    # A testing release has no code name.
+    if release.get("ID") != "debian" or "VERSION_CODENAME" not in release:
         return Mirrors()
     paths = [etc / "apt/sources.list", *sorted((etc / "apt/sources.list.d").glob("*"))]
     files = {str(p): p.read_text() for p in paths if p.suffix in (".list", ".sources") and p.is_file()}

@@ -6,7 +6,8 @@ DOCUMENTATION = r"""
 module: pi_facts
 short_description: Read what the preflight judges and what roles need to know
 description:
-  - Reads the board, the operating system, memory, disk space and the clock. Changes nothing.
+  - Reads the board, the operating system, memory, file systems and the clock. Changes nothing.
+  - Asks the image registries and the package mirror whether they answer, where something has to be fetched from them.
   - What cannot be read is C(null), never a healthy-looking default.
 options:
   hardware_root:
@@ -17,6 +18,29 @@ options:
     description: A path on the file system that will hold the data.
     type: path
     default: /var/lib
+  data_mount:
+    description: A folder on which a file system of its own ought to be mounted; empty for none.
+    type: str
+    default: ""
+  images:
+    description: Images the services run; registries of those that are missing here are asked.
+    type: list
+    elements: str
+    default: []
+  insecure_registries:
+    description: Registries (C(host:port)) that are spoken to without TLS.
+    type: list
+    elements: str
+    default: []
+  listen:
+    description: What will listen on this machine, as mappings with C(host_ip), C(host_port) and C(protocol).
+    type: list
+    elements: dict
+    default: []
+  ask_mirror:
+    description: Ask the package mirror if there is no engine yet, because packages will be installed.
+    type: bool
+    default: false
 attributes:
   check_mode:
     support: full
@@ -26,8 +50,9 @@ RETURN = r"""
 ansible_facts:
   description: >-
     One fact C(pi): C(architecture), C(userland_bits), C(os_id), C(os_version), C(os_name), C(board), C(ram_mib),
-    C(page_bytes), C(disk_free_mib), C(epoch_seconds), C(apt_mirror),
-    C(systemd), C(python).
+    C(page_bytes), C(kernel), C(disk_free_mib), C(read_only), C(data_mounted), C(memory_cgroup), C(epoch_seconds),
+    C(apt_mirror), C(systemd), C(python), and the answers to what was asked: C(servers)
+    (C(kind), C(address), C(problem)) and C(ports) (C(address), C(problem)). An empty problem is none.
     Another, C(pi_state), holds what a converge would otherwise ask task by task, see C(module_utils/host_state.py).
   type: dict
   returned: always
@@ -37,11 +62,17 @@ import os
 import platform
 import shutil
 import struct
+import subprocess
 import time
+from typing import Any
 
-from ansible.module_utils import host_state
+from ansible.module_utils import cut_off, endpoints, fitness, host_state
 from ansible.module_utils.apt_mirrors import host_mirrors
 from ansible.module_utils.basic import AnsibleModule
+
+# Servers that do not answer in this time, in seconds, would only make a run crawl.
+PATIENCE = 5
+WRITTEN_TO = ("/etc", "/usr/local", "/var/lib")
 
 
 def read(root: str, path: str) -> str | None:
@@ -67,9 +98,46 @@ def ram_mib(meminfo: str | None) -> int | None:
     return None
 
 
-def gather(root: str, disk_path: str) -> dict[str, object]:
+def read_only(paths: tuple[str, ...]) -> list[str]:
+    """Those of the folders that lie on a file system mounted read-only."""
+    return [path for path in paths if os.statvfs(path).f_flag & os.ST_RDONLY]
+
+
+def mirror_endpoint(mirror: str) -> tuple[str, int]:
+    """Host and port that apt speaks to for a mirror: its own, or those of the proxy that apt is told to use."""
+    dump = subprocess.run(["apt-config", "dump"], stdout=subprocess.PIPE, text=True, check=True).stdout
+    return endpoints.url_endpoint(fitness.apt_proxy(dump, mirror) or mirror)
+
+
+def ask_servers(parameters: dict[str, Any], mirror: str | None) -> list[dict[str, Any]]:
+    """Whether the servers answer from which something has to be fetched."""
+    missing = endpoints.missing_images(parameters["images"], PATIENCE)
+    named = [endpoints.registry_endpoint(image, parameters["insecure_registries"]) for image in missing]
+    registries = [endpoint for endpoint in named if endpoint]
+    bare = parameters["ask_mirror"] and not endpoints.engine_is_there()
+    mirrors = [mirror_endpoint(mirror)] if bare and mirror else []
+    if not registries and not mirrors:
+        return []
+    answers = endpoints.reach([*registries, *mirrors], PATIENCE)
+    return endpoints.asked("image registry", registries, answers) + endpoints.asked("package mirror", mirrors, answers)
+
+
+def listen_problems(wanted: list[dict[str, Any]]) -> list[dict[str, str]]:
+    """Each address that something of ours will listen on, with what is in the way."""
+    return [
+        {
+            "address": f"{one['host_ip']}:{one['host_port']}/{one['protocol']}",
+            "problem": endpoints.bind_problem(one["host_ip"], int(one["host_port"]), one["protocol"]),
+        }
+        for one in wanted
+    ]
+
+
+def gather(parameters: dict[str, Any]) -> dict[str, object]:
     """All facts as one flat dictionary."""
+    root, mount = parameters["hardware_root"], parameters["data_mount"]
     release = os_release(read("/", "etc/os-release") or "")
+    mirror = host_mirrors().main
     return {
         "architecture": platform.machine(),
         "userland_bits": struct.calcsize("P") * 8,
@@ -79,11 +147,20 @@ def gather(root: str, disk_path: str) -> dict[str, object]:
         "board": read(root, "proc/device-tree/model"),
         "ram_mib": ram_mib(read(root, "proc/meminfo")),
         "page_bytes": os.sysconf("SC_PAGE_SIZE"),
-        "disk_free_mib": shutil.disk_usage(disk_path).free // 1024**2,
+        "kernel": platform.release(),
+        "disk_free_mib": shutil.disk_usage(parameters["disk_path"]).free // 1024**2,
+        "read_only": read_only(WRITTEN_TO),
+        "data_mounted": os.path.ismount(mount) if mount else None,
+        # The kernel that runs, whatever board is shown: a limit is enforced by this one.
+        "memory_cgroup": fitness.memory_cgroup(
+            read("/", "sys/fs/cgroup/cgroup.controllers"), read("/", "proc/cgroups")
+        ),
         "epoch_seconds": int(time.time()),
-        "apt_mirror": host_mirrors().main,
+        "apt_mirror": mirror,
         "systemd": os.path.isdir("/run/systemd/system"),
         "python": platform.python_version(),
+        "servers": ask_servers(parameters, mirror),
+        "ports": listen_problems(parameters["listen"]),
     }
 
 
@@ -93,11 +170,16 @@ def main() -> None:
         argument_spec={
             "hardware_root": {"type": "path", "default": "/"},
             "disk_path": {"type": "path", "default": "/var/lib"},
+            "data_mount": {"type": "str", "default": ""},
+            "images": {"type": "list", "elements": "str", "default": []},
+            "insecure_registries": {"type": "list", "elements": "str", "default": []},
+            "listen": {"type": "list", "elements": "dict", "default": []},
+            "ask_mirror": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
     )
-    facts = gather(module.params["hardware_root"], module.params["disk_path"])
-    module.exit_json(changed=False, ansible_facts={"pi": facts, "pi_state": host_state.read()})
+    facts = {"pi": gather(module.params), "pi_state": {**host_state.read(), "leftovers": cut_off.found()}}
+    module.exit_json(changed=False, ansible_facts=facts)
 
 
 if __name__ == "__main__":

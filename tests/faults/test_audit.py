@@ -135,7 +135,7 @@ def test_user_who_may_not_become_root_is_told_so() -> None:
     """Without a terminal, where nobody could type a password."""
     machine.pi("useradd --create-home guest && cp -r ~pi/.ssh ~guest && chown -R guest ~guest/.ssh")
     try:
-        command = ("setsid", "--wait", "python", "ops/audit.py", "inventory/virtual", "-e", "ansible_user=guest")
+        command = ("setsid", "--wait", "python", "ops/audit.py", machine.INVENTORY, "-e", "ansible_user=guest")
         blind = machine.run(*command)
     finally:
         machine.pi("userdel --remove guest 2>&1")
@@ -151,7 +151,7 @@ def test_no_secret_is_shown(converged: Look, ailing: machine.Finished) -> None:
 def test_pyinfra_itself_knows_the_inventory() -> None:
     """The connector works on pyinfra's own command line too."""
     asked = machine.run(
-        "pyinfra", "-y", "@ansible/inventory/virtual", "exec", "--", "hostname", environment={"PYTHONPATH": "ops"}
+        "pyinfra", "-y", f"@ansible/{machine.INVENTORY}", "exec", "--", "hostname", environment={"PYTHONPATH": "ops"}
     )
     assert asked.status == 0, asked.output
     assert "shop-pi" in asked.output

@@ -1,84 +1,130 @@
-"""Bad input is refused with what, where and the remedy, and nothing on the Pi is touched."""
+"""Bad input is refused with what, where and the remedy, and nothing on the Pi is touched.
+
+`site.yml` is run as a whole each time: a refusal that comes too late has changed something by then.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
 
 import machine
 import pytest
-
-# Everything a run could touch: files with their change times, containers, images, enabled units.
-SNAPSHOT = """
-find /etc /usr/local /opt /var/lib/pi-commerce /root -xdev -type f -printf '%p %C@ %m %u\\n' 2>/dev/null | sort
-docker ps --all --no-trunc --format '{{.ID}} {{.State}}' | sort
-docker images --no-trunc --quiet | sort
-systemctl list-unit-files --state=enabled --no-legend
-"""
+import refusal_files
+from refusal_cases import CONDITIONS, INPUTS, Case
+from refusal_pi import BARE, CONVERGED, Pi
 
 
-def extra(**variables: object) -> tuple[str, str]:
-    """Variables as ansible-playbook takes them."""
-    return "-e", json.dumps(variables)
+@dataclass(frozen=True)
+class Refused:
+    """A run that ought to be refused, and what could be seen of the Pi after it."""
+
+    run: machine.Finished
+    snapshot: str
 
 
-REFUSALS = {
-    "does not fit": (extra(services_memory={"n8n": "4G"}), ["do not fit", "n8n", "4096", "services_memory"]),
-    "unknown service": (extra(services_enabled=["postgres", "proxy", "nothing"]), ["nothing"]),
-    "dependency missing": (
-        extra(services_enabled=["postgres", "redis", "n8n", "proxy"]),
-        ["n8n.yml.j2", "rate_limiter", "services_enabled"],
-    ),
-    "wrong type": (extra(docker_log_max_file="many"), ["docker_log_max_file", "int"]),
-    "wrong choice": (extra(edition="deluxe"), ["edition", "lean", "deluxe"]),
-    "wrong list": (extra(preflight_architectures={"arm": True}), ["preflight_architectures"]),
-    "wrong architecture": (extra(preflight_architectures=["aarch64"]), ["x86_64", "preflight_architectures"]),
-    "too little memory": (extra(preflight_ram_min_mib=7000), ["3793 MiB", "preflight_ram_min_mib"]),
-    "no board": (extra(hardware_root="/nowhere"), ["board", "hardware_root"]),
-    "too little disk": (extra(preflight_disk_min_mib=10**9), ["free disk", "preflight_disk_min_mib"]),
-    "unreadable memory limit": (
-        extra(services_memory={"redis": "lots"}),
-        ["redis.yml.j2", "memory", "lots"],
-    ),
-    "image without version": (
-        extra(images={"postgres": "postgres", "redis": "r:1", "n8n": "n:1", "proxy": "p:1", "python": "p:1"}),
-        ["postgres.yml.j2", "image"],
-    ),
-    "weak password": (extra(secrets_values={"n8n_owner_password": "changeme"}), ["n8n_owner_password"]),
-    "default password": (extra(secrets_values={"postgres_password": "postgres1234"}), ["postgres_password"]),
-}
+@dataclass(frozen=True)
+class Bench:
+    """A Pi as it was before all runs, and the folder of bad files."""
+
+    pi: Pi
+    files: Path
+    before: str
+
+    def site(self, name: str, case: Case) -> Refused:
+        """Run site.yml as the case has it."""
+        project = machine.ROOT
+        if case.edit:
+            project = refusal_files.project(self.files / name.replace(" ", "-"), case.edit)
+        environment = {
+            **self.pi.environment,
+            "ANSIBLE_CONFIG": str(project / "ansible.cfg"),
+            **{key: value and self.filled(value) for key, value in case.environment.items()},
+        }
+        command = ["python", str(machine.ROOT / ".venv/bin/ansible-playbook")]
+        if old := environment.get("PYTHONPATH"):
+            command = ["python", f"{old}/bin/ansible-playbook"]
+        command += ["-i", str(project / "inventory/virtual"), str(project / "site.yml")]
+        command += ["-e", self.filled(json.dumps(case.variables))]
+        done = machine.run(*command, environment=environment, timeout=120)
+        return Refused(done, self.pi.snapshot())
+
+    def filled(self, text: str) -> str:
+        """The text with the folder of bad files and the network of the Pi in it."""
+        return text.replace("FOLDER", str(self.files)).replace("NETWORK", self.pi.network)
+
+    def judge(self, case: Case, refused: Refused) -> None:
+        """The run failed, said what it must, and left everything as it was."""
+        output = refused.run.output
+        assert refused.run.status != 0, output[-3000:]
+        # Ansible folds long lines; only words count.
+        words = " ".join(output.split())
+        for said in case.says:
+            assert self.filled(said) in words, f"{said!r} is not said:\n{output[-3000:]}"
+        assert machine.recap(output)["changed"] == 0
+        assert refused.snapshot == self.before
 
 
-@pytest.mark.parametrize("case", REFUSALS)
-def test_refused_and_nothing_changed(case: str) -> None:
-    arguments, words = REFUSALS[case]
-    before = machine.pi(SNAPSHOT)
-    refused = machine.playbook("site.yml", *arguments)
-    assert refused.status != 0, refused.output[-3000:]
-    for word in words:
-        assert word in refused.output, f"{word!r} is not named:\n{refused.output[-3000:]}"
-    assert machine.recap(refused.output)["changed"] == 0
-    assert machine.pi(SNAPSHOT) == before
+@pytest.fixture(scope="module")
+def files(first_run: machine.Finished, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of bad files."""
+    folder = tmp_path_factory.mktemp("refusals")
+    refusal_files.make(folder)
+    return folder
 
 
-@pytest.mark.parametrize(
-    ("password", "words"), [("wrong\n", ["secrets.vault.yml", "password"]), (None, ["vault", "password"])]
-)
-def test_wrong_or_missing_vault_password(
-    password: str | None, words: list[str], tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    vault = machine.STATE / "secrets.vault.yml"
-    before, sealed = machine.pi(SNAPSHOT), vault.read_bytes()
-    given = None
-    if password is not None:
-        file = tmp_path_factory.mktemp("vault") / "password"
-        file.write_text(password)
-        given = str(file)
-    refused = machine.playbook("site.yml", ANSIBLE_VAULT_PASSWORD_FILE=given)
-    assert refused.status != 0
-    for word in words:
-        assert word in refused.output, refused.output[-3000:]
-    assert vault.read_bytes() == sealed
-    assert machine.pi(SNAPSHOT) == before
+@pytest.fixture(scope="module")
+def converged(files: Path) -> Bench:
+    """The Pi under test."""
+    return Bench(CONVERGED, files, CONVERGED.snapshot())
+
+
+@pytest.fixture(scope="module")
+def runs(converged: Bench, request: pytest.FixtureRequest) -> Iterator[dict[str, Future[Refused]]]:
+    """The runs of all inputs that are tested, two at a time: they plant nothing, so they may share the Pi."""
+    chosen = {item.name.partition("[")[2].rstrip("]") for item in request.session.items}
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        yield {name: pool.submit(converged.site, name, case) for name, case in INPUTS.items() if name in chosen}
+
+
+@pytest.mark.parametrize("given", INPUTS)
+def test_bad_input_is_refused(given: str, converged: Bench, runs: dict[str, Future[Refused]]) -> None:
+    converged.judge(INPUTS[given], runs[given].result())
+
+
+@pytest.fixture(scope="module")
+def bare(files: Path) -> Iterator[Bench]:
+    """A Pi on which nothing is installed yet."""
+    BARE.virtual("down")
+    BARE.virtual("up")
+    yield Bench(BARE, files, BARE.snapshot())
+    BARE.virtual("down")
+
+
+@pytest.mark.parametrize("condition", CONDITIONS)
+def test_bad_condition_of_a_bare_pi_is_refused(condition: str, bare: Bench) -> None:
+    case = CONDITIONS[condition]
+    plant = bare.filled(case.plant.make)
+    if "CLOCK_LIBRARY" in plant:
+        plant = plant.replace("CLOCK_LIBRARY", refusal_files.clock_library())
+    BARE.shell(plant)
+    try:
+        run = bare.site(condition, case).run
+    finally:
+        BARE.shell(bare.filled(case.plant.unmake))
+    bare.judge(case, Refused(run, BARE.snapshot()))
+
+
+def test_password_file_that_is_missing_ends_the_run(converged: Bench) -> None:
+    """Ansible itself refuses it, before anything of ours can speak."""
+    missing = str(converged.files / "nowhere")
+    refused = converged.site("", Case((), environment={"ANSIBLE_VAULT_PASSWORD_FILE": missing}))
+    assert refused.run.status != 0
+    assert f"password file {missing} was not found" in refused.run.output
+    assert refused.snapshot == converged.before
 
 
 def test_engine_that_ignores_memory_limits_is_refused() -> None:
@@ -104,8 +150,8 @@ def test_engine_that_ignores_memory_limits_is_refused() -> None:
 
 
 def test_the_snapshot_notices_a_change() -> None:
-    before = machine.pi(SNAPSHOT)
-    machine.pi("touch /etc/pi-commerce-probe")
-    assert machine.pi(SNAPSHOT) != before
-    machine.pi("rm /etc/pi-commerce-probe")
-    assert machine.pi(SNAPSHOT) == before
+    before = CONVERGED.snapshot()
+    CONVERGED.shell("touch /etc/pi-commerce-probe")
+    assert CONVERGED.snapshot() != before
+    CONVERGED.shell("rm /etc/pi-commerce-probe")
+    assert CONVERGED.snapshot() == before

@@ -16,7 +16,7 @@ CATALOG: dict[str, Any] = {
     "published_ports": [
         {"service": "web", "host_ip": "0.0.0.0", "host_port": 443, "container_port": 8443, "protocol": "tcp"}  # noqa: S104 as a catalog has it
     ],
-    "probes": [{"service": "web", "tls": True}],
+    "probes": [{"service": "web", "tls": True, "path": "/up"}],
 }
 # As `docker inspect` prints it for the audit.
 CONTAINER = (

@@ -27,7 +27,14 @@ NOW = datetime(2026, 1, 31, tzinfo=UTC).timestamp()
 
 def step(action: str, **arguments: Any) -> Step:
     """A task of the plays."""
-    known = {"catalog_data": CATALOG, "hardware_root": "/", "backup_folder": "/backup"}
+    known = {
+        "catalog_data": CATALOG,
+        "hardware_root": "/",
+        "backup_folder": "/backup",
+        "_verify_url": "https://shop",
+        "verify_from_outside": True,
+        "proxy_certificate": "",
+    }
     return Step(action, arguments, "roles/sample/tasks/main.yml:1", Templar(DataLoader(), known))
 
 

@@ -109,6 +109,7 @@ def test_check_mode_writes_nothing(tmp_path: Path) -> None:
 def test_refused_with_file_untouched(tmp_path: Path, content: bytes, password: str | None, words: list[str]) -> None:
     path = tmp_path / "secrets.vault.yml"
     path.write_bytes(content)
+    path.chmod(0o600)
     status, output = plays.play(tmp_path, [task(tmp_path)], password=password)
     assert status != 0
     for word in [*words, "secrets.vault.yml"]:
@@ -152,19 +153,28 @@ def test_wrong_option_is_refused(tmp_path: Path, options: dict[str, Any], words:
     assert not (tmp_path / "secrets.vault.yml").exists()
 
 
-def test_file_open_to_others_is_closed_and_otherwise_left(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mode", [0o640, 0o604])
+def test_file_open_to_others_is_refused_and_left(tmp_path: Path, mode: int) -> None:
     path = tmp_path / "secrets.vault.yml"
     sealed = vault().encrypt("one: kept-secret-value-123\ntwo: kept-secret-value-456\n")
     path.write_bytes(sealed)
-    path.chmod(0o644)
-    status, output = plays.play(tmp_path, [task(tmp_path)], "--check", password=PASSWORD)
-    assert status == 0, output
-    assert "changed=1" in output
-    assert path.stat().st_mode & 0o777 == 0o644
+    path.chmod(mode)
     status, output = plays.play(tmp_path, [task(tmp_path)], password=PASSWORD)
-    assert "changed=1" in output
-    assert path.stat().st_mode & 0o777 == 0o600
+    assert status != 0
+    assert f"{mode:04o}" in output
+    assert "chmod 600" in output
+    assert path.stat().st_mode & 0o777 == mode
     assert path.read_bytes() == sealed
+
+
+def test_choice_that_nobody_reads_is_refused(tmp_path: Path) -> None:
+    misspelt = task(tmp_path, names=["owner_password"], values={"owner_pasword": "My-own-Chosen-Value-77"})
+    status, output = plays.play(tmp_path, [misspelt], password=PASSWORD)
+    assert status != 0
+    assert "owner_pasword is no secret" in output
+    assert "did you mean owner_password?" in output
+    assert "My-own-Chosen-Value-77" not in output
+    assert not (tmp_path / "secrets.vault.yml").exists()
 
 
 def test_file_stays_with_the_vault_identity_that_opened_it(tmp_path: Path) -> None:
@@ -173,6 +183,7 @@ def test_file_stays_with_the_vault_identity_that_opened_it(tmp_path: Path) -> No
     (tmp_path / "other").write_text("the password of another vault")
     (tmp_path / "own").write_text(PASSWORD)
     path.write_bytes(vault().encrypt("one: kept-secret-value-123\n", vault_id="own"))
+    path.chmod(0o600)
     identities = [f"--vault-id={name}@{tmp_path / name}" for name in ("other", "own")]
     status, output = plays.play(tmp_path, [task(tmp_path)], *identities)
     assert status == 0, output

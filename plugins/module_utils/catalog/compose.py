@@ -22,6 +22,11 @@ _UNITS = {"": 1, "k": 1024, "m": _MIB, "g": 1024 * _MIB}
 # Docker refuses less; mostly it is a unit that was forgotten.
 _LEAST_MEMORY_MIB = 6
 _LAST_PORT = 65535
+# As the image specification has it; \w alone would let letters through that no registry knows.
+_IMAGE = re.compile(
+    r"(?:(?:[a-zA-Z0-9-]+\.)+[a-zA-Z0-9-]+(?::\d{1,5})?/|[a-zA-Z0-9-]+:\d{1,5}/|localhost/)?"
+    r"[a-z0-9]+(?:(?:/|\.|__?|-+)[a-z0-9]+)*(?::(?P<tag>[a-zA-Z0-9_][a-zA-Z0-9_.-]{0,127}))?(?:@sha256:[0-9a-f]+)?"
+)
 _SHORT_PORT = re.compile(r"(?P<ip>[\d.]+|\[[\da-fA-F:]+\]):(?P<host>\d+):(?P<container>\d+)(?:/(?P<protocol>\w+))?")
 
 
@@ -87,8 +92,10 @@ def image(value: object, at: Place) -> str:
     if not isinstance(value, str) or not value:
         at.refuse("missing; must be name:version")
         return ""
-    tag = value.partition("@")[0].rpartition("/")[2].partition(":")[2]
-    if tag == "latest" or re.fullmatch(r"\w[\w.-]*", tag) is None or re.search(r"[\s$]", value):
+    match = _IMAGE.fullmatch(value)
+    if match is None:
+        at.refuse(f"'{value}' is no image reference; must be [registry[:port]/]name:version, the name in lower case")
+    elif match["tag"] in (None, "latest"):
         at.refuse(f"'{value}' is not pinned; must be name:version, and the version not latest")
     return value
 

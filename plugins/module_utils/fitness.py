@@ -1,0 +1,27 @@
+"""What a host says about its kernel and its packages that makes it fit or unfit. Standard library alone, Python 3.9."""
+
+from __future__ import annotations
+
+import re
+
+
+def memory_cgroup(controllers: str | None, cgroups: str | None) -> bool | None:
+    """Whether the kernel enforces memory limits; None where that cannot be read.
+
+    Args:
+        controllers: what cgroup v2 shows as `cgroup.controllers`, None where there is no v2.
+        cgroups: `/proc/cgroups`, which tells it for v1.
+    """
+    if controllers is not None:
+        return "memory" in controllers.split()
+    for line in (cgroups or "").splitlines():
+        if line.startswith("memory\t"):
+            return line.split()[3] == "1"
+    return None
+
+
+def apt_proxy(dump: str, mirror: str) -> str | None:
+    """The proxy through which apt reaches a mirror, from what `apt-config dump` prints; None for none."""
+    setting = f"Acquire::{mirror.partition(':')[0]}::Proxy"
+    found = re.search(rf'^{setting} "(http[^"]+)";$', dump, flags=re.MULTILINE | re.IGNORECASE)
+    return found[1] if found else None

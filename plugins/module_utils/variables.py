@@ -1,0 +1,195 @@
+"""Judges the variables of an inventory: what every role documents, and what the values mean. Pure."""
+
+from __future__ import annotations
+
+import datetime
+import difflib
+import ipaddress
+import re
+import zoneinfo
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import certificates
+import yaml
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from catalog import compose
+from catalog.place import Place
+from preflight import Finding
+
+WHERE = "correct it in the inventory or on the command line"
+
+
+class Rule(NamedTuple):
+    """What a value must be, and whether it is."""
+
+    expect: str
+    accepts: Callable[[Any], bool]
+
+
+def _whole(low: int, high: int) -> Rule:
+    return Rule(f"a whole number from {low} to {high}", lambda value: low <= value <= high)
+
+
+def _matching(expect: str, pattern: str) -> Rule:
+    return Rule(expect, lambda value: re.fullmatch(pattern, value) is not None)
+
+
+def _each(rule: Rule) -> Rule:
+    return Rule(f"a list, each {rule.expect}", lambda values: all(rule.accepts(value) for value in values))
+
+
+def is_address(value: str) -> bool:
+    """Whether the text is an IPv4 or IPv6 address."""
+    try:
+        ipaddress.ip_address(value)
+    except ValueError:
+        return False
+    return True
+
+
+def is_host(value: str) -> bool:
+    """Whether the text is a host name (RFC 1123) or an address."""
+    labels = value.split(".")
+    # All digits and dots is an address or a slip of the pen, never a name.
+    named = not re.fullmatch(r"[\d.]+", value) and len(value) <= 253
+    return is_address(value) or (named and all(re.fullmatch(LABEL, label) for label in labels))
+
+
+def is_time_zone(value: str) -> bool:
+    """Whether this computer's time zone database knows the name; a computer without one believes it."""
+    known = zoneinfo.available_timezones()
+    return not known or value in known
+
+
+def is_login(value: Any) -> bool:
+    """Whether an entry of base_users is a name that useradd takes with at least one public key."""
+    keys = value.get("authorized_keys") or []
+    named = re.fullmatch(r"[a-z_][a-z0-9_-]{0,31}", str(value.get("name"))) is not None
+    return named and bool(keys) and all(re.match(r"(\S+ )?(ssh-|ecdsa-|sk-)[\w@.-]+ AAAA[\w+/=]+", key) for key in keys)
+
+
+def is_limit(value: Any) -> bool:
+    """Whether a request class of the proxy has a rate, a burst and a body size that nginx takes."""
+    return (
+        isinstance(value, Mapping)
+        and set(value) == {"rate", "burst", "body"}
+        and re.fullmatch(r"[1-9]\d*r/[sm]", str(value["rate"])) is not None
+        and re.fullmatch(r"\d+", str(value["burst"])) is not None
+        and re.fullmatch(r"[1-9]\d*[kmg]?", str(value["body"])) is not None
+    )
+
+
+LABEL = r"[a-z0-9A-Z]([a-z0-9A-Z-]{0,61}[a-z0-9A-Z])?"
+_MIB = _whole(0, 1024 * 1024)
+# What types and choices cannot say, by variable. Sizes and ports of services are judged by the catalog.
+RULES: dict[str, Rule] = {
+    "backup_folder": _matching("an absolute path below another folder", r"/[^/\s]+(/[^/\s]+)+"),
+    "backup_hour": _whole(0, 23),
+    "backup_keep_days": _whole(1, 3650),
+    "backup_minute": _whole(0, 59),
+    "base_hostname": _matching("a host name without dots: letters, digits and -", LABEL),
+    "base_timezone": Rule("a name from the time zone database, such as Europe/Berlin", is_time_zone),
+    "base_users": _each(Rule("a login name with public keys as in authorized_keys", is_login)),
+    "docker_insecure_registries": _each(_matching("host:port", r"[a-z0-9.-]+:\d{1,5}")),
+    "docker_log_max_file": _whole(1, 1000),
+    "docker_log_max_size": _matching("a size such as 10m", r"[1-9]\d*[kmg]"),
+    "n8n_heap_mib": _whole(384, 65536),
+    "n8n_owner_email": _matching("an e-mail address", r"[^\s@\"'<>]+@([a-z0-9A-Z-]+\.)+[a-zA-Z][a-z0-9A-Z-]+"),
+    "preflight_data_mount": _matching("empty or an absolute path", r"(/[^/\s]+)*"),
+    "preflight_disk_min_mib": Rule("MiB, not negative", lambda value: value >= 0),
+    "preflight_ram_min_mib": _MIB,
+    "preflight_reserve_mib": _MIB,
+    "proxy_bind_address": Rule("an address", is_address),
+    "proxy_https_port": _whole(1, 65535),
+    "proxy_limits": Rule(
+        "a mapping of request classes, each with rate (10r/s), burst and body (1m)",
+        lambda limits: all(is_limit(limit) for limit in limits.values()),
+    ),
+    "site_address": Rule("a host name or an address, without https:// and without a port", is_host),
+    "ssh_max_auth_tries": _whole(1, 100),
+    "stack_wait_seconds": _whole(1, 86400),
+}
+
+
+def role_specs(roles: Path) -> list[dict[str, Any]]:
+    """Every role below the folder with its documented options, as `{role, options}`."""
+    found = []
+    for path in sorted(roles.glob("*/meta/argument_specs.yml")):
+        spec = yaml.safe_load(path.read_text(encoding="utf-8"))["argument_specs"]["main"]
+        found.append({"role": path.parts[-3], "options": spec["options"]})
+    return found
+
+
+def judge(
+    specs: list[dict[str, Any]],
+    values: Mapping[str, Any],
+    names: Iterable[str],
+    known: Iterable[str],
+    now: datetime.datetime,
+) -> list[Finding]:
+    """Everything that is wrong with the variables of a host.
+
+    Args:
+        specs: what `role_specs` returns.
+        values: rendered values by name; those that could not be rendered are left out.
+        names: names of all variables of the host.
+        known: names that carry a role's prefix and are in order (facts the roles set).
+        now: the time at which certificates have to be valid.
+    """
+    given = {str(name) for name in names}
+    problems = [finding for spec in specs for finding in _check_role(spec, values, given)]
+    options = {option for spec in specs for option in spec["options"]}
+    prefixes = tuple(f"{spec['role']}_" for spec in specs)
+    unknown = sorted({name for name in given if name.startswith(prefixes)} - options - set(known))
+    problems += [_unknown(name, options) for name in unknown]
+    if not problems:
+        problems += _check_images(values.get("images", {}))
+        problems += _check_pair(values.get("proxy_certificate", ""), values.get("proxy_certificate_key", ""), now)
+    return problems
+
+
+def _unknown(name: str, options: set[str]) -> Finding:
+    near = difflib.get_close_matches(name, sorted(options), n=1)
+    remedy = f"did you mean {near[0]}?" if near else "take it out"
+    return Finding("refuse", name, "unknown variable: no role reads it", remedy)
+
+
+def _check_role(spec: dict[str, Any], values: Mapping[str, Any], given: set[str]) -> list[Finding]:
+    """One role's variables against its specification and, where that is met, against RULES."""
+    described = f"{WHERE}; roles/{spec['role']}/meta/argument_specs.yml describes it"
+    problems = []
+    typed: dict[str, Any] = {}
+    for name, option in spec["options"].items():
+        if name in given and name not in values:
+            continue
+        value = {name: values[name]} if name in values else {}
+        checked = ArgumentSpecValidator({name: option}).validate(value)
+        if checked.error_messages:
+            # A message may quote the value.
+            hidden = f"is not of type {option['type']}" if value else "is missing"
+            found = hidden if option.get("no_log") else "; ".join(checked.error_messages)
+            problems.append(Finding("refuse", name, found, described))
+        elif value:
+            typed[name] = checked.validated_parameters[name]
+    for name, value in typed.items():
+        rule = RULES.get(name)
+        if rule and not rule.accepts(value):
+            problems.append(Finding("refuse", name, f"is {value!r}, must be {rule.expect}", described))
+    return problems
+
+
+def _check_images(images: Mapping[str, Any]) -> list[Finding]:
+    """Every image reference, also of those images that no service runs as it is."""
+    refused: list[str] = []
+    for name, image in images.items():
+        compose.image(image, Place(refused, "images", str(name)))
+    return [Finding("refuse", "images", message, f"{WHERE}; write registry/name:version") for message in refused]
+
+
+def _check_pair(certificate: str, key: str, now: datetime.datetime) -> list[Finding]:
+    """The proxy's certificate and key."""
+    problem = certificates.pair_problem(certificate, key, now)
+    remedy = "set both proxy_certificate and proxy_certificate_key to a valid PEM pair, or neither"
+    return [Finding("refuse", "proxy_certificate", problem, remedy)] if problem else []

@@ -1,0 +1,168 @@
+"""Variables are judged by what roles document and by what the values mean."""
+
+from __future__ import annotations
+
+import datetime
+from typing import Any
+
+import plays
+import pytest
+import variables
+import yaml
+from cryptography.hazmat.primitives.asymmetric import ec
+from preflight import Finding
+from refusal_certificates import certificate, pem
+
+SPECS = variables.role_specs(plays.ROOT / "roles")
+NOW = datetime.datetime(2030, 6, 1, tzinfo=datetime.UTC)
+KEY = ec.generate_private_key(ec.SECP256R1())
+CERTIFICATE = certificate(KEY, 2030, 2031)
+
+
+def good() -> dict[str, Any]:
+    """The variables of the virtual Pi that need no rendering, and stand-ins for those that do."""
+    common = yaml.safe_load((plays.ROOT / "inventory/group_vars/all.yml").read_text())
+    images = {name: f"registry.test:5000/{name}:1" for name in ("postgres", "redis", "n8n", "proxy", "python")}
+    return {**common, "images": images, "site_address": "192.0.2.10", "rate_limiter_image": "ours/rate_limiter:1"}
+
+
+def judge(names: tuple[str, ...] = (), **changes: Any) -> list[Finding]:
+    """Judge the good variables with some of them changed; `names` are there, but could not be rendered."""
+    values = {**good(), **changes}
+    return variables.judge(SPECS, values, [*values, *names, "ansible_host"], ["catalog_data"], NOW)
+
+
+def test_good_variables_and_all_defaults_pass() -> None:
+    assert judge() == []
+    defaults = {
+        name: option["default"] for spec in SPECS for name, option in spec["options"].items() if "default" in option
+    }
+    assert judge(**{name: value for name, value in defaults.items() if "{{" not in str(value)}) == []
+
+
+@pytest.mark.parametrize("name", sorted(variables.RULES))
+def test_every_rule_belongs_to_a_documented_variable(name: str) -> None:
+    assert any(name in spec["options"] for spec in SPECS)
+
+
+BAD = [
+    ("backup_folder", "relative/folder"),
+    ("backup_folder", "/"),
+    ("backup_folder", "/var"),
+    ("backup_hour", 24),
+    ("backup_hour", -1),
+    ("backup_keep_days", 0),
+    ("backup_minute", "60"),
+    ("base_hostname", "shop.example"),
+    ("base_hostname", "-shop"),
+    ("base_timezone", "Mars/Olympus"),
+    ("base_users", [{"name": "Anna Smith", "authorized_keys": ["ssh-ed25519 AAAAC3Nz anna"]}]),
+    ("base_users", [{"name": "anna", "authorized_keys": ["not a key"]}]),
+    ("base_users", [{"name": "anna", "authorized_keys": []}]),
+    ("docker_insecure_registries", ["registry.test"]),
+    ("docker_log_max_file", 0),
+    ("docker_log_max_size", "10 MB"),
+    ("n8n_heap_mib", 383),
+    ("n8n_owner_email", "owner@localhost"),
+    ("n8n_owner_email", "owner at example.com"),
+    ("preflight_data_mount", "mnt/ssd"),
+    ("preflight_disk_min_mib", -1),
+    ("preflight_ram_min_mib", -1),
+    ("preflight_reserve_mib", -1),
+    ("proxy_bind_address", "everywhere"),
+    ("proxy_https_port", 0),
+    ("proxy_https_port", 65536),
+    ("proxy_limits", {"api": {"rate": "fast", "burst": 1, "body": "1m"}}),
+    ("proxy_limits", {"api": {"rate": "1r/s", "burst": 1}}),
+    ("proxy_limits", {"api": 5}),
+    ("site_address", "https://shop.example"),
+    ("site_address", "shop.example:8443"),
+    ("site_address", "192.0.2.300"),
+    ("site_address", ""),
+    ("ssh_max_auth_tries", 0),
+    ("stack_wait_seconds", 0),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), BAD)
+def test_impossible_value_is_refused(name: str, value: Any) -> None:
+    findings = judge(**{name: value})
+    assert [finding.check for finding in findings] == [name]
+    assert "must be" in findings[0].found
+    assert "argument_specs.yml" in findings[0].remedy
+
+
+def test_every_rule_is_tripped() -> None:
+    assert set(variables.RULES) == {name for name, _ in BAD}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("site_address", "shop.example"),
+        ("site_address", "2001:db8::1"),
+        ("base_hostname", "shop-pi"),
+        ("n8n_owner_email", "anna.smith+shop@mail.shop.example"),
+        ("base_users", [{"name": "anna", "authorized_keys": ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5 anna@home"]}]),
+        ("base_users", [{"name": "anna", "authorized_keys": ["sk-ssh-ed25519@openssh.com AAAAGnNr key"]}]),
+        ("preflight_data_mount", "/var/lib/docker"),
+        ("backup_hour", "5"),
+    ],
+)
+def test_possible_value_passes(name: str, value: Any) -> None:
+    assert judge(**{name: value}) == []
+
+
+def test_type_and_choice_come_from_the_documentation() -> None:
+    findings = judge(docker_log_max_file="many", edition="deluxe")
+    assert {finding.check for finding in findings} == {"docker_log_max_file", "edition"}
+    assert all("roles/" in finding.remedy for finding in findings)
+
+
+def test_value_that_may_be_a_secret_is_not_repeated() -> None:
+    findings = judge(secrets_values="canary-5d1f-secret")
+    assert [finding.check for finding in findings] == ["secrets_values"]
+    assert "canary" not in str(findings)
+
+
+def test_missing_variable_is_named_but_one_that_was_not_rendered_is_left_to_its_own_message() -> None:
+    values = {name: value for name, value in good().items() if name != "edition"}
+    assert [f.check for f in variables.judge(SPECS, values, values, [], NOW)] == ["edition"]
+    assert variables.judge(SPECS, values, [*values, "edition"], [], NOW) == []
+
+
+def test_unknown_variable_is_named_with_its_neighbour() -> None:
+    findings = judge(backup_huor=3, stack_of_cards=1, catalog_data={}, unrelated=1)
+    assert [finding.check for finding in findings] == ["backup_huor", "stack_of_cards"]
+    assert findings[0].remedy == "did you mean backup_hour?"
+    assert findings[1].remedy
+
+
+def test_every_image_is_judged_also_one_that_no_service_runs_as_it_is() -> None:
+    findings = judge(images={**good()["images"], "python": "python:latest"})
+    assert [finding.check for finding in findings] == ["images"]
+    assert "python" in findings[0].found
+
+
+@pytest.mark.parametrize(
+    ("certificate", "key", "problem"),
+    [
+        (CERTIFICATE, "", "proxy_certificate_key is empty"),
+        ("", pem(KEY), "proxy_certificate is empty"),
+        ("text", pem(KEY), "no certificate in PEM form"),
+        (CERTIFICATE, "text", "no PEM private key"),
+        (CERTIFICATE, pem(KEY, b"locked"), "without a password"),
+        (CERTIFICATE, pem(ec.generate_private_key(ec.SECP256R1())), "does not belong"),
+        (certificate(KEY, 2020, 2021), pem(KEY), "not today"),
+        (certificate(KEY, 2031, 2032), pem(KEY), "not today"),
+    ],
+)
+def test_certificate_that_would_not_work_is_refused(certificate: str, key: str, problem: str) -> None:
+    findings = judge(proxy_certificate=certificate, proxy_certificate_key=key)
+    assert [finding.check for finding in findings] == ["proxy_certificate"]
+    assert problem in findings[0].found
+    assert "set both" in findings[0].remedy
+
+
+def test_certificate_with_its_key_passes() -> None:
+    assert judge(proxy_certificate=CERTIFICATE, proxy_certificate_key=pem(KEY)) == []
