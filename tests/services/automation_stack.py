@@ -154,6 +154,7 @@ class Stack:
             self.engine,
             image_of(self.engine, name),
             [*service["command"], *(options or [])] if "command" in service else None,
+            entrypoint=[word.replace("$$", "$") for word in service["entrypoint"]] if "entrypoint" in service else None,
             user=service["user"],
             environment=service["environment"],
             tmpfs=dict(mount.split(":") for mount in service["tmpfs"]),
