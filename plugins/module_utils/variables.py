@@ -96,6 +96,7 @@ RULES: dict[str, Rule] = {
     "docker_log_max_file": _whole(1, 1000),
     "docker_log_max_size": _matching("a size such as 10m", r"[1-9]\d*[kmg]"),
     "n8n_heap_mib": _whole(384, 65536),
+    "n8n_start_seconds": _whole(30, 3600),
     "n8n_owner_email": _matching("an e-mail address", r"[^\s@\"'<>]+@([a-z0-9A-Z-]+\.)+[a-zA-Z][a-z0-9A-Z-]+"),
     "preflight_data_mount": _matching("empty or an absolute path", r"(/[^/\s]+)*"),
     "preflight_disk_min_mib": Rule("MiB, not negative", lambda value: value >= 0),

@@ -63,6 +63,7 @@ BAD = [
     ("docker_log_max_file", 0),
     ("docker_log_max_size", "10 MB"),
     ("n8n_heap_mib", 383),
+    ("n8n_start_seconds", 29),
     ("n8n_owner_email", "owner@localhost"),
     ("n8n_owner_email", "owner at example.com"),
     ("preflight_data_mount", "mnt/ssd"),
