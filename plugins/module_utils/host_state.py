@@ -181,6 +181,8 @@ def drift(hashes: dict, containers: list, images: dict) -> list:
             problems.append(f"{service}: has two containers")
         elif service not in hashes:
             problems.append(f"{service}: is not declared")
+        elif container["Name"] != f"/{COMPOSE_PROJECT}-{service}-1":
+            problems.append(f"{service}: is named {container['Name']}, as while it is being replaced")
         elif labels["com.docker.compose.config-hash"] != hashes[service]:
             problems.append(f"{service}: is declared differently")
         elif labels.get("com.docker.compose.image") != images.get(image):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import episodes as drifting
 import machine
 import pytest
@@ -9,7 +11,7 @@ import talk as talking
 
 
 @pytest.fixture(autouse=True)
-def _site(first_run: machine.Finished) -> None:
+def _site(first_run: machine.Finished, untouched: dict[str, Any]) -> None:
     """Every test here needs the machine."""
 
 

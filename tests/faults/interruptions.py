@@ -6,8 +6,11 @@ import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import tempfile
+import urllib.request
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from multiprocessing.connection import Connection, wait
@@ -88,9 +91,49 @@ class Pi:
         suite = machine.ENVIRONMENT.get("PI_SUITE", "trixie")
         return virtual_pi.Settings(self.state, self.name, self.network, suite, images.host_arch(), "4g")
 
+    @property
+    def vault(self) -> Path:
+        """Its secrets."""
+        return self.state / "secrets.vault.yml"
+
+    @classmethod
+    def beside(cls) -> Pi:
+        """Another, in the next network."""
+        first, second, third = machine.NETWORK.split(".")
+        name, state = machine.ENVIRONMENT["PI_NAME"], machine.STATE
+        return cls(f"{name}-cut", f"{first}.{second}.{int(third) + 1}", state.with_name(f"{state.name}-cut"))
+
+    def secrets(self) -> str:
+        """All secrets, one to a line."""
+        shown = machine.run("ansible-vault", "view", str(self.vault), environment=self.quiet)
+        assert shown.status == 0, shown.output
+        return shown.output
+
+    def module(self, name: str, arguments: str) -> machine.Finished:
+        """Run one module of the project on the Pi, as root."""
+        command = ("ansible", "-i", "inventory/virtual", "pis", "--become", "-m", name, "-a", arguments)
+        return machine.run(*command, environment=self.quiet)
+
+    def order(self, order: dict[str, Any]) -> dict[str, Any]:
+        """Hand in an order at the entrance; the answer. The first certificate is signed by nobody."""
+        sent = urllib.request.Request(
+            f"https://{self.settings.address}/webhook/order-intake",
+            data=json.dumps(order).encode(),
+            headers={"Content-Type": "application/json"},
+        )
+        certificate = self.shell("cat /etc/pi-commerce/proxy/tls/cert.pem")
+        context = ssl.create_default_context(cadata=certificate)
+        with urllib.request.urlopen(sent, context=context, timeout=60) as answer:
+            return dict(json.load(answer))
+
+    @property
+    def quiet(self) -> dict[str, str | None]:
+        """The environment of commands that nobody holds up."""
+        return {**self.environment, "ANSIBLE_CALLBACKS_ENABLED": None}
+
     def make(self, *arguments: str) -> None:
         """Run make for this Pi; it must succeed."""
-        done = machine.run("make", *arguments, environment={**self.environment, "ANSIBLE_CALLBACKS_ENABLED": None})
+        done = machine.run("make", *arguments, environment=self.quiet)
         assert done.status == 0, done.output[-6000:]
 
     def exec(self, *command: str, **options: Any) -> subprocess.CompletedProcess[str]:
@@ -267,14 +310,19 @@ class Run:
         return self.process.returncode
 
 
-def run(pi: Pi, points: list[Point], *arguments: str) -> Outcome:
-    """One run of the site, interrupted at those of the points (taken from the list, in order) that it lives to see."""
+def run(pi: Pi, points: list[Point], *arguments: str, before: Callable[[Point], None] | None = None) -> Outcome:
+    """One run of the site, interrupted at those of the points (taken from the list, in order) that it lives to see.
+
+    `before` is called when a point's task is about to begin.
+    """
     started = Run(pi, *arguments)
     met: list[Point] = []
     try:
         while (task := started.task()) is not None:
             if points and task.endswith(points[0].task):
                 met.append(points.pop(0))
+                if before:
+                    before(met[-1])
                 started.interrupt(met[-1])
             else:
                 started.go()
@@ -282,3 +330,25 @@ def run(pi: Pi, points: list[Point], *arguments: str) -> Outcome:
         started.kill()
         raise
     return Outcome(started.end(), started.output(), met)
+
+
+def runs(
+    pi: Pi, points: list[Point], *arguments: str, before: Callable[[Point], None] | None = None
+) -> Iterator[Outcome]:
+    """Run again and again until each point was met and a run has ended well. Only one that was cut off may fail."""
+    left = list(points)
+    while True:
+        outcome = run(pi, left, *arguments, before=before)
+        yield outcome
+        if outcome.status == 0:
+            assert not left, f"{left[0].name}: no such task, or nothing to do in it:\n{outcome.output[-3000:]}"
+            return
+        assert outcome.points, f"a run that nobody cut off failed:\n{outcome.output[-6000:]}"
+
+
+def differences(before: Any, after: Any, path: str = "") -> set[str]:
+    """Where two digests differ, as paths of keys."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        keys = before.keys() | after.keys()
+        return {place for key in keys for place in differences(before.get(key), after.get(key), f"{path}>{key}")}
+    return set() if before == after else {f"{path.lstrip('>')}: {before!r} -> {after!r}"}

@@ -161,6 +161,7 @@ def container(service: str = "redis", digest: str = "d1", image: str = "i1", **s
     """What `docker inspect` says, as far as it matters."""
     labels = {"service": service, "config-hash": digest, "image": image}
     return {
+        "Name": f"/pi-commerce-{service}-1",
         "Config": {
             "Image": "valkey:8",
             "Labels": {f"com.docker.compose.{key}": value for key, value in labels.items()},
@@ -180,6 +181,7 @@ def container(service: str = "redis", digest: str = "d1", image: str = "i1", **s
         ([container()], {"valkey:8": "i2"}, "another image"),
         ([container()], {}, "another image"),
         ([container(), container()], {"valkey:8": "i1"}, "two containers"),
+        ([{**container(), "Name": "/1f2e3d4c5b6a_pi-commerce-redis-1"}], {"valkey:8": "i1"}, "is being replaced"),
         ([container(), container("n8n")], {"valkey:8": "i1"}, "n8n: is not declared"),
     ],
 )
