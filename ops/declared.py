@@ -212,6 +212,7 @@ def plain(value: Any) -> Any:
 NO_STATE = {
     *(f"ansible.builtin.{name}" for name in ("assert", "command", "debug", "include_role", "meta", "shell")),
     "ansible.builtin.validate_argument_spec",
+    "leftovers",
     "pi_facts",
     "preflight_inventory",
 }

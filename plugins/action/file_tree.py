@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "module_utils"))
 
 import host_state
 
-UNCHANGED = {"changed": False, "written": [], "adjusted": [], "removed": []}
+UNCHANGED = {"changed": False, "written": [], "adjusted": [], "removed": [], "applied": False}
 
 
 class ActionModule(ActionBase):

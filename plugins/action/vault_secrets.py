@@ -87,8 +87,10 @@ class ActionModule(ActionBase):
             stored, key = read(vault, path)
             refuse_weak(stored, str(path))
             secrets, generated = complete(stored, names, chosen, arguments["bytes"])
-            if not self._task.check_mode and secrets != stored:
-                write(vault, path, secrets, key)
+            if not self._task.check_mode:
+                sweep(path)
+                if secrets != stored:
+                    write(vault, path, secrets, key)
         return {"changed": secrets != stored, "secrets": secrets, "generated": generated}
 
     @staticmethod
@@ -166,7 +168,7 @@ def write(vault: VaultLib, path: Path, secrets: dict[str, str], key: Key) -> Non
     """Replace the file in one step; plain text never reaches the disk."""
     identity, password = key
     sealed = vault.encrypt(yaml.safe_dump(secrets), secret=password, vault_id=identity)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=beginning(path))
     try:
         with os.fdopen(handle, "wb") as target:
             target.write(sealed)
@@ -182,6 +184,18 @@ def write(vault: VaultLib, path: Path, secrets: dict[str, str], key: Key) -> Non
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def beginning(path: Path) -> str:
+    """How the file is called while it is being written."""
+    return f".{path.name}-"
+
+
+def sweep(path: Path) -> None:
+    """Remove what a run that was killed while it wrote has left; the lock says that nobody writes now."""
+    for entry in path.parent.iterdir():
+        if entry.name.startswith(beginning(path)):
+            entry.unlink()
 
 
 def complete(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 
 
@@ -19,11 +18,6 @@ def memory_cgroup(controllers: str | None, cgroups: str | None) -> bool | None:
         if line.startswith("memory\t"):
             return line.split()[3] == "1"
     return None
-
-
-def names_in(folder: str) -> list[str]:
-    """What lies in a folder; nothing where it does not exist."""
-    return os.listdir(folder) if os.path.isdir(folder) else []
 
 
 def apt_proxy(dump: str, mirror: str) -> str | None:

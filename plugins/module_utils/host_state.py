@@ -21,7 +21,12 @@ MANAGED = (
     "/etc/*/*pi-commerce*",
     "/etc/docker/daemon.json",
     "/usr/local/*/pi-commerce*",
+    "/var/lib/pi-commerce/unapplied",
 )
+# Marks of files that were changed and are not yet in force, and how half-written files begin (module `file_tree`).
+UNAPPLIED = "/var/lib/pi-commerce/unapplied/"
+HALF_WRITTEN = ".file_tree-"
+
 COMPOSE_PROJECT = "pi-commerce"
 COMPOSE_FILES = "/etc/pi-commerce/compose/*.yml"
 MEMORY_LIMIT_PROOF = "/run/pi-commerce-memory-limit"
@@ -35,6 +40,7 @@ UNKNOWN: dict = {
     "hosts_line": "",
     "localtime": "",
     "memory_limit_proven": False,
+    "leftovers": ["not known"],
     "images": [],
     "stack_drift": ["not known"],
 }
@@ -187,6 +193,10 @@ def drift(hashes: dict, containers: list, images: dict) -> list:
 
 def holds(request: dict, known: dict) -> bool:
     """Whether a `file_tree` request is fulfilled for certain by the files that are `known` (see `files`)."""
+    if request.get("apply") and any(path.startswith(UNAPPLIED) for path in known):
+        return False
+    if any(os.path.basename(path).startswith(HALF_WRITTEN) for path in known):
+        return False
     root = os.path.normpath(request["root"])
     declared = set()
     for item in request.get("files") or []:

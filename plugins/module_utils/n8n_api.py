@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 # n8n ties a session to this header: any value does, as long as it stays the same.
 _BROWSER = {"browser-id": "pi-commerce"}
+_KEY_LABEL = "pi-commerce"
 # Should the key survive a crash of this process, it dies by itself.
 _KEY_LIFETIME = 900
 _LOGIN_PAUSE = 60
@@ -103,16 +104,23 @@ class OwnerSession:
         self._cookie = {**_BROWSER, "cookie": cookie}
         if self._scopes:
             key = {
-                "label": "pi-commerce",
+                "label": _KEY_LABEL,
                 "expiresAt": int(time.time()) + _KEY_LIFETIME,
                 "scopes": self._scopes,
             }
             try:
+                self._forget_key(_KEY_LABEL)
                 self._key = self._ask("POST", "/rest/api-keys", self._cookie, key).body["data"]
             except N8nError:
                 self._leave()
                 raise
         return self
+
+    def _forget_key(self, label: str) -> None:
+        """Delete the key that a killed run has left: n8n takes a label once."""
+        for key in self._ask("GET", "/rest/api-keys", self._cookie).body["data"]["items"]:
+            if key["label"] == label:
+                self._ask("DELETE", f"/rest/api-keys/{key['id']}", self._cookie)
 
     def _login(self) -> Reply:
         login = {"emailOrLdapLoginId": self._email, "password": self._password}

@@ -82,7 +82,6 @@ def judge(
         lambda: _data_mount(facts, data_mount),
         lambda: _clock(facts, controller_epoch),
         lambda: _systemd(facts),
-        lambda: _packages(facts),
     ]
     return [check() for check in checks] + [*map(_server, facts["servers"])] + [*map(_port, facts["ports"])]
 
@@ -172,12 +171,6 @@ def _data_mount(facts: Facts, path: str) -> Finding:
         return Finding("pass", "data disk", f"mounted on {path}")
     remedy = "plug in the disk and mount it (lsblk, /etc/fstab), or correct preflight_data_mount"
     return Finding("refuse", "data disk", f"nothing is mounted on {path}", remedy)
-
-
-def _packages(facts: Facts) -> Finding:
-    if facts["dpkg_interrupted"]:
-        return Finding("refuse", "packages", "an installation was interrupted", "run dpkg --configure -a on the Pi")
-    return Finding("pass", "packages", "no installation is unfinished")
 
 
 def _server(row: Mapping[str, str]) -> Finding:

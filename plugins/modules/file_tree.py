@@ -8,6 +8,7 @@ short_description: Write a whole tree of files in one call
 description:
   - Everything is checked before the first file is touched. Each file is written beside its place with its final
     owner and mode, then renamed, so a reader sees the old or the new one and never a file with the wrong mode.
+  - What a run that was killed while it wrote has left in these folders is removed.
   - Secret content appears in no result, no diff and no log of the target.
 options:
   root: {description: Absolute folder below which all paths lie; made when missing., type: path, required: true}
@@ -24,6 +25,9 @@ options:
       mode: {description: Octal mode of four digits; a secret may not be open to others., type: str, default: "0644"}
       owner: {description: Name or number of the owner., type: str, default: root}
       group: {description: Name or number of the group., type: str, default: root}
+      validate:
+        description: Command that judges the new file before it takes its place; C(%s) stands for its path.
+        type: str
   directories:
     description: Folders below I(root) that need a mode or owner of their own; others are made with 0755, root.
     type: list
@@ -41,6 +45,13 @@ options:
     type: list
     elements: str
     default: []
+  apply:
+    description:
+      - Shell command that puts the files into force, run after anything was changed. A mark on disk says that it is
+        due until it has succeeded, so that the next run makes good one that was killed in between (a handler would
+        be forgotten).
+    type: str
+  marks: {description: Folder of these marks., type: path, default: /var/lib/pi-commerce/unapplied}
 attributes:
   check_mode: {support: full}
   diff_mode: {support: full}
@@ -60,13 +71,16 @@ RETURN = r"""
 written: {description: Files and folders with new content., type: list, elements: str, returned: always}
 adjusted: {description: Files and folders with mode or owner set right., type: list, elements: str, returned: always}
 removed: {description: Files that were taken away., type: list, elements: str, returned: always}
+applied: {description: "Whether I(apply) was run, or would be.", type: bool, returned: always}
 """
 
 import grp
 import os
 import pwd
 import re
+import shlex
 import stat
+import subprocess
 import tempfile
 from collections.abc import Callable
 from typing import NamedTuple
@@ -74,6 +88,8 @@ from typing import NamedTuple
 from ansible.module_utils.basic import AnsibleModule
 
 HIDDEN = "(secret content)\n"
+# How files begin that are being written.
+TEMPORARY = ".file_tree-"
 # Stands for the id of a user or group that an earlier task would have made, had this not been a check.
 NOT_YET = -1
 
@@ -102,6 +118,7 @@ class Entry(NamedTuple):
     gid: int
     content: bytes | None = None
     secret: bool = False
+    validate: str | None = None
 
 
 def number(name: str, lookup: Callable[[str], tuple], kind: str, path: str, check_mode: bool) -> int:
@@ -153,7 +170,7 @@ def read_request(params: dict, check_mode: bool) -> tuple[list[Entry], list[Entr
         path = inside(root, item["path"])
         uid = number(item["owner"], pwd.getpwnam, "user", item["path"], check_mode)
         gid = number(item["group"], grp.getgrnam, "group", item["path"], check_mode)
-        return Entry(path, octal(item["mode"], item["path"]), uid, gid, content, secret)
+        return Entry(path, octal(item["mode"], item["path"]), uid, gid, content, secret, item.get("validate"))
 
     for item in params["directories"]:
         made = entry(item, None, False)
@@ -203,7 +220,7 @@ def current(entry: Entry) -> bytes | None:
 
 def write(entry: Entry) -> None:
     """Put the file in its place in one step."""
-    handle, temporary = tempfile.mkstemp(dir=os.path.dirname(entry.path), prefix=".file_tree-")
+    handle, temporary = tempfile.mkstemp(dir=os.path.dirname(entry.path), prefix=TEMPORARY)
     try:
         with os.fdopen(handle, "wb") as target:
             target.write(entry.content or b"")
@@ -211,10 +228,76 @@ def write(entry: Entry) -> None:
             os.fchown(target.fileno(), entry.uid, entry.gid)
             os.fchmod(target.fileno(), entry.mode)
             os.fsync(target.fileno())
+        if entry.validate:
+            judge(entry, temporary)
         os.rename(temporary, entry.path)
     except BaseException:
         os.unlink(temporary)
         raise
+
+
+def make_folder(folder: Entry) -> None:
+    """Make a folder that has its owner and mode from the first moment; nobody would set them right later."""
+    parent = os.path.dirname(folder.path)
+    os.makedirs(parent, exist_ok=True)
+    temporary = tempfile.mkdtemp(dir=parent, prefix=TEMPORARY)
+    os.chown(temporary, folder.uid, folder.gid)
+    os.chmod(temporary, folder.mode)
+    os.rename(temporary, folder.path)
+
+
+def judge(entry: Entry, temporary: str) -> None:
+    """Refuse a new file that its own program refuses."""
+    command = [word.replace("%s", temporary) for word in shlex.split(entry.validate or "")]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    if done.returncode:
+        raise Refused(f"{entry.path}: {command[0]} refuses the new file, the old one stays: {done.stdout.strip()}")
+
+
+def abandoned(folders: list[Entry]) -> list[str]:
+    """Half-made files and folders that a killed run has left in the folders of this tree and beside them."""
+    places = {place for folder in folders for place in (folder.path, os.path.dirname(folder.path))}
+    names = ((place, name) for place in places if os.path.isdir(place) for name in os.listdir(place))
+    return [os.path.join(place, name) for place, name in names if name.startswith(TEMPORARY)]
+
+
+def remove(path: str) -> None:
+    """Take away a file, a link, or a folder that was never filled."""
+    if os.path.isdir(path) and not os.path.islink(path):
+        os.rmdir(path)
+    else:
+        os.unlink(path)
+
+
+class Due:
+    """The mark that says: files of this root were changed, and are not yet in force."""
+
+    def __init__(self, marks: str, root: str, command: str | None) -> None:
+        """Nothing is due where there is no command."""
+        self.command = command
+        self.path = os.path.join(marks, root.strip("/").replace("/", "-") or "root")
+
+    def __bool__(self) -> bool:
+        """Whether the command has to run."""
+        return bool(self.command) and os.path.exists(self.path)
+
+    def set(self) -> None:
+        """Leave the mark, on disk before the first file is touched."""
+        if self.command:
+            os.makedirs(os.path.dirname(self.path), mode=0o755, exist_ok=True)
+            with open(self.path, "w") as mark:
+                os.fsync(mark.fileno())
+
+    def settle(self) -> None:
+        """Run the command; the mark goes when it has succeeded."""
+        shell = ["/bin/sh", "-c", self.command or ""]
+        done = subprocess.run(shell, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+        if done.returncode:
+            raise Refused(
+                f"{self.command}: exit code {done.returncode}: {done.stdout.strip()}. The files are written but not in "
+                "force; correct them and run again"
+            )
+        os.unlink(self.path)
 
 
 def undeclared(root: str, purge: list, files: list[Entry]) -> list[str]:
@@ -250,14 +333,16 @@ def rights_diff(entry: Entry) -> dict[str, str]:
 def apply(module: AnsibleModule) -> dict:
     """Carry out the request; returns the module's result."""
     folders, files = read_request(module.params, module.check_mode)
+    due = Due(module.params["marks"], module.params["root"], module.params["apply"])
+    removed = sorted({*undeclared(module.params["root"], module.params["purge"], files), *abandoned(folders)})
+    if not module.check_mode and (removed or any(outdated(module, entry) for entry in folders + files)):
+        due.set()
     written, adjusted, diffs = [], [], []
     for folder in folders:
         if not os.path.isdir(folder.path):
             written.append(folder.path)
             if not module.check_mode:
-                os.makedirs(folder.path, mode=0o700)
-                os.chown(folder.path, folder.uid, folder.gid)
-                os.chmod(folder.path, folder.mode)
+                make_folder(folder)
         elif declared_folder(module, folder) and differs(folder):
             adjusted.append(folder.path)
             diffs.append(rights_diff(folder))
@@ -277,18 +362,29 @@ def apply(module: AnsibleModule) -> dict:
             if not module.check_mode:
                 os.chown(entry.path, entry.uid, entry.gid)
                 os.chmod(entry.path, entry.mode)
-    removed = undeclared(module.params["root"], module.params["purge"], files)
     for path in removed:
         diffs.append({"before_header": path, "after_header": "/dev/null", "before": "(removed)\n", "after": ""})
         if not module.check_mode:
-            os.unlink(path)
+            remove(path)
+    changed = bool(written or adjusted or removed)
+    applied = bool(due) or (module.params["apply"] is not None and changed)
+    if due and not module.check_mode:
+        due.settle()
     return {
-        "changed": bool(written or adjusted or removed),
+        "changed": changed or applied,
+        "applied": applied,
         "written": written,
         "adjusted": adjusted,
         "removed": removed,
         **({"diff": diffs} if module._diff else {}),
     }
+
+
+def outdated(module: AnsibleModule, entry: Entry) -> bool:
+    """Whether a file or folder will be touched."""
+    if entry.content is None:
+        return not os.path.isdir(entry.path) or (declared_folder(module, entry) and differs(entry))
+    return current(entry) != entry.content or differs(entry)
 
 
 def declared_folder(module: AnsibleModule, folder: Entry) -> bool:
@@ -306,6 +402,7 @@ def main() -> None:
         "content": {"type": "str"},
         "secret_content": {"type": "str", "no_log": True},
         "mode": {"type": "str", "default": "0644"},
+        "validate": {"type": "str"},
         **owner,
     }
     folder_options = {
@@ -327,6 +424,8 @@ def main() -> None:
             },
             "directories": {"type": "list", "elements": "dict", "default": [], "options": folder_options},
             "purge": {"type": "list", "elements": "str", "default": []},
+            "apply": {"type": "str"},
+            "marks": {"type": "path", "default": "/var/lib/pi-commerce/unapplied"},
         },
         supports_check_mode=True,
     )

@@ -349,13 +349,6 @@ LIBRARY
             "systemctl stop planted-web",
         ),
     ),
-    "interrupted installation": Case(
-        ("packages", "was interrupted", "dpkg --configure -a"),
-        plant=Plant(
-            "touch /var/lib/dpkg/updates/0001",
-            "rm /var/lib/dpkg/updates/0001",
-        ),
-    ),
     "no sudo": Case(
         ("connection", "may not become root", "--ask-become-pass"),
         plant=mounted_over("/etc/sudoers.d/010_pi-nopasswd", "printf ''"),

@@ -48,6 +48,7 @@ VARIABLES = {
     "site_address": "shop.test",
     "services_memory": {},
     "n8n_heap_mib": 512,
+    "n8n_start_seconds": 180,
     "n8n_owner_email": OWNER,
 }
 
@@ -153,6 +154,7 @@ class Stack:
             self.engine,
             image_of(self.engine, name),
             [*service["command"], *(options or [])] if "command" in service else None,
+            entrypoint=[word.replace("$$", "$") for word in service["entrypoint"]] if "entrypoint" in service else None,
             user=service["user"],
             environment=service["environment"],
             tmpfs=dict(mount.split(":") for mount in service["tmpfs"]),

@@ -162,8 +162,8 @@ REFUSED = [
     ),
     (
         "roles/ssh/tasks/main.yml",
-        "notify: Reload",
-        'when: "a =="\n  notify: Reload',
+        "  file_tree:",
+        '  when: "a =="\n  file_tree:',
         r"roles/ssh/tasks/main\.yml: .*mend",
     ),
     ("docs/decisions/0003-memory.md", "# 0003: ", "# ", r"docs/decisions/0003-memory\.md: its first line must be"),

@@ -44,6 +44,21 @@ def test_a_tree_that_is_as_it_shall_be_needs_no_call(machine: Path) -> None:
     assert holds(machine)
 
 
+@pytest.mark.parametrize("path", ["etc/pi-commerce/proxy/.file_tree-x1", "etc/pi-commerce/.file_tree-x2"])
+def test_half_written_file_of_a_killed_run_needs_a_call(machine: Path, path: str) -> None:
+    (machine / path).write_text("half")
+    assert not holds(machine, purge=[])
+
+
+def test_files_that_are_not_yet_in_force_need_a_call(machine: Path) -> None:
+    marks = machine / "var/lib/pi-commerce/unapplied"
+    marks.mkdir(parents=True)
+    assert holds(machine, apply="true")
+    (marks / "etc-pi-commerce").touch()
+    assert not holds(machine, apply="true")
+    assert holds(machine)
+
+
 def test_what_nobody_told_needs_a_call() -> None:
     assert not host_state.holds(REQUEST, host_state.UNKNOWN["files"])
 

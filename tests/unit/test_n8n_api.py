@@ -47,7 +47,14 @@ def script() -> type[Script]:
     return type(
         "Answers",
         (Script,),
-        {"asked": [], "answers": {"POST /rest/login": login, "POST /rest/api-keys": [(200, {}, KEY)]}},
+        {
+            "asked": [],
+            "answers": {
+                "POST /rest/login": login,
+                "GET /rest/api-keys": [(200, {}, {"data": {"items": []}})],
+                "POST /rest/api-keys": [(200, {}, KEY)],
+            },
+        },
     )
 
 
@@ -77,16 +84,25 @@ def test_key_has_only_the_scopes_it_needs_and_goes_again(n8n: N8n, script: type[
         owner.unpublish("w1")
     assert requests(script) == [
         "POST /rest/login",
+        "GET /rest/api-keys",
         "POST /rest/api-keys",
         "POST /api/v1/workflows/w1/unpublish",
         "DELETE /rest/api-keys/k1",
         "POST /rest/logout",
     ]
-    made = script.asked[1]
+    made = script.asked[2]
     assert made[2]["scopes"] == ["workflow:deactivate"]
     assert made[1]["cookie"] == "n8n-auth=abc"
     assert made[1]["browser-id"] == script.asked[0][1]["browser-id"]
-    assert script.asked[2][1]["x-n8n-api-key"] == "raw"
+    assert script.asked[3][1]["x-n8n-api-key"] == "raw"
+
+
+def test_key_that_a_killed_run_left_goes_and_no_other(n8n: N8n, script: type[Script]) -> None:
+    left = [{"id": "k0", "label": "pi-commerce"}, {"id": "own", "label": "of a person"}]
+    script.answers["GET /rest/api-keys"] = [(200, {}, {"data": {"items": left}})]
+    with session(n8n, "publish"):
+        assert requests(script)[1:] == ["GET /rest/api-keys", "DELETE /rest/api-keys/k0", "POST /rest/api-keys"]
+    assert "DELETE /rest/api-keys/own" not in requests(script)
 
 
 def test_key_goes_when_a_step_fails(n8n: N8n, script: type[Script]) -> None:
