@@ -117,9 +117,11 @@ def script_for(migrations: list[Migration], owner: str) -> str:
     """Return the psql script that applies `migrations` as `owner` and prints each name once it is committed.
 
     Each file is handed over as one string and run by EXECUTE inside one statement: so it commits together with
-    its record or not at all, cannot end the transaction, and an open quote in it cannot swallow what follows.
+    its record or not at all, cannot end the transaction, and an open quote in it cannot swallow what follows. One
+    script at a time: after a lost connection the first may still be at it, and the second finds its work done.
     """
     parts = [
+        "DO $lock$ BEGIN PERFORM pg_advisory_lock(hashtext('schema_migrations')); END $lock$;",
         f"SET ROLE {identifier(owner, 'owner')};",
         "SET client_min_messages = warning;",
         "SET lock_timeout = '30s';",
@@ -127,10 +129,12 @@ def script_for(migrations: list[Migration], owner: str) -> str:
         " applied_at timestamptz NOT NULL DEFAULT now());",
     ]
     for name, sql, sha256 in migrations:
-        tag = f"$sql_{sha256[:16]}$"  # the text cannot contain its own hash
+        tag, record = f"$sql_{sha256[:16]}$", "public.schema_migrations"  # the text cannot contain its own hash
         parts += [
-            f"DO $do_{sha256[:16]}$ BEGIN EXECUTE {tag}{sql}{tag};",
-            f"INSERT INTO public.schema_migrations (name, sha256) VALUES ({literal(name)}, {literal(sha256)});",
+            f"DO $do_{sha256[:16]}$ BEGIN",
+            f"IF EXISTS (SELECT FROM {record} WHERE name = {literal(name)}) THEN RETURN; END IF;",
+            f"EXECUTE {tag}{sql}{tag};",
+            f"INSERT INTO {record} (name, sha256) VALUES ({literal(name)}, {literal(sha256)});",
             f"END $do_{sha256[:16]}$;",
             f"\\echo {name}",
         ]

@@ -73,7 +73,10 @@ CHANGED_RUN = [
     Point(SERVICES, "line", process=COMPOSE),
 ]
 # What Compose leaves when it is killed at the worst moment of a replacement: the new container has not got its name.
-UNNAMED = "until docker info >/dev/null 2>&1; do sleep 0.2; done; docker rename pi-commerce-redis-1 1f2e3d4c5b6a_pi-commerce-redis-1"
+UNNAMED = """
+until docker info >/dev/null 2>&1; do sleep 0.2; done
+docker rename pi-commerce-redis-1 1f2e3d4c5b6a_pi-commerce-redis-1
+"""
 # All that may differ when they are in force.
 CHANGED = [
     "containers>pi-commerce-n8n-1>host>Memory",

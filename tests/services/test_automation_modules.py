@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
-from automation_stack import OWNER, ROOT, SHOP_CREDENTIAL, Answer, Stack, files, make_stack
+from automation_stack import OWNER, ROOT, SHOP_CREDENTIAL, Answer, Result, Stack, files, make_stack, run_module
 from docker import DockerClient
 from n8n_api import OwnerSession
 from rate_limiter_server import RateLimiter
@@ -164,6 +166,23 @@ def test_migrations_are_applied_once_and_as_the_owner(postgres: Stack) -> None:
     assert migrate(postgres, more, "--check").values["applied"] == ["002_note.sql"]
     assert migrate(postgres, more).values["applied"] == ["002_note.sql"]
     assert not migrate(postgres, more).changed
+
+
+def test_two_runs_at_once_apply_a_migration_once(postgres: Stack, tmp_path: Path) -> None:
+    files = {**orders_file(), "003_slow.sql": "SELECT pg_sleep(3); CREATE TABLE slow ();"}
+    entries = [{"name": name, "sql": sql} for name, sql in files.items()]
+    arguments = {"container": postgres.postgres.name, "database": "shop", "owner": "shop", "migrations": entries}
+
+    def run(name: str) -> Result:
+        (tmp_path / name).mkdir()
+        return run_module(tmp_path / name, "postgres_migrations", arguments)
+
+    with ThreadPoolExecutor() as pool:
+        results = list(pool.map(run, ["first", "second"]))
+    assert [result.values.get("msg") for result in results] == [None, None]
+    assert any(result.changed for result in results)
+    assert postgres.sql("SELECT count(*) FROM schema_migrations WHERE name = '003_slow.sql'", "shop") == "1"
+    postgres.sql("DROP TABLE slow; DELETE FROM schema_migrations WHERE name = '003_slow.sql'", "shop")
 
 
 def test_an_edited_migration_is_refused(postgres: Stack) -> None:
