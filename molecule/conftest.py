@@ -28,11 +28,11 @@ def scenario() -> str:
 def variables(scenario: str) -> dict[str, Any]:
     """The variables in force, as they are written: the role's defaults, the inventory's, the scenario's own."""
     own = load(ROOT / "molecule" / scenario / "molecule.yml")
-    inventory = ROOT / "inventory/virtual/group_vars/all"
+    merged = load(ROOT / "roles" / scenario.split("-")[0] / "defaults/main.yml")
+    for path in sorted((ROOT / "inventory/virtual/group_vars/all").glob("*.yml")):
+        merged |= load(path)
     return {
-        **load(ROOT / "roles" / scenario.split("-")[0] / "defaults/main.yml"),
-        **load(inventory / "00-common.yml"),
-        **load(inventory / "virtual.yml"),
+        **merged,
         **own.get("provisioner", {}).get("inventory", {}).get("group_vars", {}).get("pis", {}),
     }
 

@@ -31,15 +31,20 @@ def ancestors(pid: int) -> set:
     return found
 
 
+def command_line(pid: int) -> bytes:
+    """Words of a process's command, each ended by NUL; empty when it is gone."""
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as source:
+            return source.read()
+    except OSError:
+        return b""
+
+
 def strangers() -> dict:
     """Commands of other runs that still work here, by process id."""
     own, found = ancestors(os.getpid()), {}
     for pid in (int(name) for name in os.listdir("/proc") if name.isdigit()):
-        try:
-            with open(f"/proc/{pid}/cmdline", "rb") as source:
-                command = source.read()
-        except OSError:
-            continue
+        command = command_line(pid)
         if MARK in command and pid not in own:
             found[pid] = command.replace(b"\0", b" ").decode(errors="replace").strip()
     return found
@@ -66,7 +71,8 @@ def unpacked_modules() -> list:
     homes = {pwd.getpwnam(name).pw_dir for name in ("root", login)}
     patterns = ["/tmp/ansible_*_payload_*", *(f"{home}/.ansible/tmp/ansible-tmp-*" for home in homes)]  # noqa: S108
     found = (path for pattern in patterns for path in glob.glob(pattern))
-    own = __file__.split("/")
+    # Without pipelining the module that asks lies in such a folder, and the shell that called it names it.
+    own = " ".join([__file__, *(command_line(pid).decode(errors="replace") for pid in ancestors(os.getpid()))])
     return sorted(path for path in found if not os.path.islink(path) and os.path.basename(path) not in own)
 
 

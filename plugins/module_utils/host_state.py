@@ -67,6 +67,11 @@ def read(root: str = "/") -> dict:
         return {**UNKNOWN, **host}
 
 
+def trusted(state: dict, leftovers: list) -> dict:
+    """What may be relied on of a state: nothing, where a run that was cut off may still be at work."""
+    return {**(UNKNOWN if leftovers else state), "leftovers": leftovers}
+
+
 def text(root: str, path: str) -> str:
     """Content of a file, empty where there is none."""
     try:

@@ -67,7 +67,7 @@ def is_login(value: Any) -> bool:
     """Whether an entry of base_users is a name that useradd takes with at least one public key."""
     keys = value.get("authorized_keys") or []
     named = re.fullmatch(r"[a-z_][a-z0-9_-]{0,31}", str(value.get("name"))) is not None
-    return named and bool(keys) and all(re.match(r"(\S+ )?(ssh-|ecdsa-|sk-)[\w@.-]+ AAAA[\w+/=]+", key) for key in keys)
+    return named and bool(keys) and all(re.search(r"(^|\s)(ssh-|ecdsa-|sk-)[\w@.-]+ AAAA[\w+/=]+", key) for key in keys)
 
 
 def is_limit(value: Any) -> bool:
@@ -96,6 +96,7 @@ RULES: dict[str, Rule] = {
     "docker_log_max_file": _whole(1, 1000),
     "docker_log_max_size": _matching("a size such as 10m", r"[1-9]\d*[kmg]"),
     "n8n_heap_mib": _whole(384, 65536),
+    "n8n_start_seconds": _whole(30, 3600),
     "n8n_owner_email": _matching("an e-mail address", r"[^\s@\"'<>]+@([a-z0-9A-Z-]+\.)+[a-zA-Z][a-z0-9A-Z-]+"),
     "preflight_data_mount": _matching("empty or an absolute path", r"(/[^/\s]+)*"),
     "preflight_disk_min_mib": Rule("MiB, not negative", lambda value: value >= 0),

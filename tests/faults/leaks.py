@@ -9,7 +9,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import gettempdir
 from urllib.parse import quote
 
 import machine
@@ -22,7 +21,6 @@ PI_PLACES = {
     # With the command lines that it notes for each message.
     "journal": "journalctl --no-pager --output export",
     "logs": "find /var/log -xdev -type f ! -path '*/journal/*' -exec cat /dev/null {} +",
-    # Deleted or rewritten, none of them is a container's own: a secret's file is mounted and not copied.
     "containers": "docker ps --all --quiet | xargs --no-run-if-empty docker inspect",
     "images": "docker images --all --quiet | sort -u"
     " | xargs --no-run-if-empty -I{} sh -c 'docker history --no-trunc {}; docker inspect {}'",
@@ -32,11 +30,14 @@ PI_PLACES = {
     "engine": "find /var/lib/docker/containers /run/docker /run/containerd -type f ! -path '*/netns/*'"
     " -exec cat /dev/null {} +",
 }
-CONTROLLER_PLACES = {
-    "git history": f"git -C {machine.ROOT} log --patch --all --no-ext-diff --text",
-    "left behind": f"find {Path.home() / '.ansible'} {gettempdir()} -type f -path '*ansible*'"
-    " -exec cat /dev/null {} +",
-}
+
+
+def controller_places(repository: Path, temporary: Path) -> dict[str, str]:
+    """What to search here: all that was ever committed, and what runs left in their folder for temporary files."""
+    return {
+        "git history": f"git -C {repository} log --patch --all --no-ext-diff --text",
+        "left behind": f"find {temporary} -type f -exec cat /dev/null {{}} +",
+    }
 
 
 def forms(value: str) -> list[str]:

@@ -20,12 +20,14 @@ class Talk:
     outputs: what runs printed, by kind
     processes: what processes showed meanwhile, by machine
     known: all secrets that were handled, by name
+    temporary: where Ansible kept temporary files on the controller
     touched: what the run that had nothing to do, and the check, touched all the same
     """
 
     outputs: dict[str, str]
     processes: dict[str, str]
     known: dict[str, str]
+    temporary: Path
     touched: set[str]
 
 
@@ -68,14 +70,17 @@ def give(folder: Path) -> tuple[Path, dict[str, str]]:
 def listen(first_run: machine.Finished, episodes: dict[int, Episode], folder: Path) -> Talk:
     """A run that has nothing to do, and a check with other secrets, both without any restraint in what they print."""
     variables, given = give(folder)
+    temporary = folder / "temporary"
+    temporary.mkdir()
+    kept = {"ANSIBLE_LOCAL_TEMP": str(temporary), "TMPDIR": str(temporary)}
     before = look()
     with leaks.watched() as watched:
-        run = machine.playbook("site.yml", "--diff", "-vvv")
-        check = machine.playbook("site.yml", "--check", "--diff", "-vvv", "--extra-vars", f"@{variables}")
+        run = machine.playbook("site.yml", "--diff", "-vvv", **kept)
+        check = machine.playbook("site.yml", "--check", "--diff", "-vvv", "--extra-vars", f"@{variables}", **kept)
     for finished in (run, check):
         assert finished.status == 0, finished.output[-4000:]
     outputs = {"first run": first_run.output, "run": run.output, "check": check.output}
     for batch, episode in episodes.items():
         told = {"audit": episode.audit, "check": episode.check, "mending": episode.mend}
         outputs |= {f"{kind} of batch {batch}": finished.output for kind, finished in told.items()}
-    return Talk(outputs, watched.texts, machine.secrets() | given, footprint.touched(before, look()))
+    return Talk(outputs, watched.texts, machine.secrets() | given, temporary, footprint.touched(before, look()))

@@ -37,7 +37,7 @@ def test_no_secret_on_the_pi_outside_its_files(talk: Talk) -> None:
 
 
 def test_no_secret_on_the_controller_outside_the_vault(talk: Talk) -> None:
-    assert leaks.in_places(talk.known, leaks.CONTROLLER_PLACES, here=True) == set()
+    assert leaks.in_places(talk.known, leaks.controller_places(machine.ROOT, talk.temporary), here=True) == set()
 
 
 def test_a_leak_is_found_in_every_place_on_the_pi() -> None:
@@ -77,11 +77,9 @@ def test_a_leak_is_found_in_every_place_on_the_controller(tmp_path: Path) -> Non
         ("git", "-C", str(repository), *author, "commit", "--quiet", "--allow-empty", "--message", leak),
     ):
         assert machine.run(*command).status == 0
-    places = {
-        name: shell.replace(str(machine.ROOT), str(repository)) for name, shell in leaks.CONTROLLER_PLACES.items()
-    }
-    folder = tmp_path / "ansible-local-leak"
-    folder.mkdir()
+    places = leaks.controller_places(repository, tmp_path / "temporary")
+    folder = tmp_path / "temporary/ansible-local-leak"
+    folder.mkdir(parents=True)
     (folder / "arguments").write_text(leak)
     assert leaks.in_places({"leak": leak}, places, here=True) == {(place, "leak") for place in places}
 

@@ -49,7 +49,7 @@ class Bench:
             command = ["python", f"{old}/bin/ansible-playbook"]
         command += ["-i", str(project / "inventory/virtual"), str(project / "site.yml")]
         command += ["-e", self.filled(json.dumps(case.variables))]
-        done = machine.run(*command, environment=environment, timeout=120)
+        done = machine.run(*command, environment=environment)
         return Refused(done, self.pi.snapshot())
 
     def filled(self, text: str) -> str:

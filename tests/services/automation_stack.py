@@ -48,6 +48,7 @@ VARIABLES = {
     "site_address": "shop.test",
     "services_memory": {},
     "n8n_heap_mib": 512,
+    "n8n_start_seconds": 180,
     "n8n_owner_email": OWNER,
 }
 

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+import getpass
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
 import cut_off
+import plays
 import pytest
 
 WHOLE = "Package: cron\nStatus: install ok installed\n\nPackage: old\nStatus: deinstall ok config-files\n"
@@ -32,3 +41,29 @@ def test_journal_of_dpkg_is_seen_and_its_scratch_file_is_not() -> None:
 @pytest.mark.parametrize("state", ["install ok not-installed", "hold ok installed", "purge ok not-installed"])
 def test_finished_packages_are_left_alone(state: str) -> None:
     assert not cut_off.half_installed(f"{WHOLE}\nPackage: other\nStatus: {state}\n", [])
+
+
+@pytest.fixture
+def unpacked() -> Iterator[Path]:
+    """Where Ansible unpacks a module that is not piped to Python."""
+    folder = Path.home() / ".ansible/tmp"
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="ansible-tmp-", dir=folder) as name:
+        yield Path(name)
+
+
+def test_folder_of_the_module_that_asks_is_its_own_and_another_one_is_not(unpacked: Path) -> None:
+    module = unpacked / "AnsiballZ_module.py"
+    module.write_text("import cut_off\nprint(*cut_off.unpacked_modules(), sep='\\n')\n")
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(plays.ROOT / "plugins/module_utils"),
+        "SUDO_USER": getpass.getuser(),
+    }
+
+    def found(*command: str) -> list[str]:
+        done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+        return done.stdout.splitlines()
+
+    assert str(unpacked) not in found(sys.executable, str(module))
+    assert str(unpacked) in found(sys.executable, "-c", module.read_text())

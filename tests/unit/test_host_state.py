@@ -195,6 +195,12 @@ def test_a_stack_as_declared_has_not_drifted() -> None:
     assert host_state.drift({"redis": "d1"}, [container()], {"valkey:8": "i1"}) == []
 
 
+def test_nothing_is_relied_on_while_another_run_may_be_at_work() -> None:
+    seen = {**host_state.UNKNOWN, "packages": ["cron"], "stack_drift": []}
+    assert host_state.trusted(seen, []) == {**seen, "leftovers": []}
+    assert host_state.trusted(seen, ["process 7"]) == {**host_state.UNKNOWN, "leftovers": ["process 7"]}
+
+
 def test_a_changed_tree_makes_everything_told_before_unknown(tmp_path: Path) -> None:
     """A role that ran before may have moved what a later one relies on."""
     tasks: list[dict[str, Any]] = [
