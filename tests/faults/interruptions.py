@@ -348,7 +348,8 @@ def runs(
 
 def differences(before: Any, after: Any, path: str = "") -> set[str]:
     """Where two digests differ, as paths of keys."""
-    if isinstance(before, dict) and isinstance(after, dict):
+    if isinstance(before, dict) or isinstance(after, dict):
+        before, after = before or {}, after or {}
         keys = before.keys() | after.keys()
         return {place for key in keys for place in differences(before.get(key), after.get(key), f"{path}>{key}")}
     return set() if before == after else {f"{path.lstrip('>')}: {before!r} -> {after!r}"}
