@@ -36,7 +36,7 @@ MACHINE := $(PYTHON) molecule/shared/$(if $(filter vm,$(PI_KIND)),vm.py,virtual_
 INVENTORY ?= $(lastword $(VIRTUAL))
 
 .PHONY: help setup lock engine images up down clean status audit ssh restart docs hooks bench
-.PHONY: test test-full lint unit services site molecule molecule-up molecule-down vm
+.PHONY: test test-full lint unit services site interruptions molecule molecule-up molecule-down vm
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -109,8 +109,8 @@ ssh: ## Log in to the virtual Pi
 	@ssh -F $(PI_STATE)/ssh_config shop-pi
 
 # Two at a time: while one waits for a machine, the other computes. Each prints when it is done.
-test: images ## Everything: linters, unit, service, site and fault tests, every role by itself
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target lint site molecule unit services
+test: images ## Linters, unit, service, site and fault tests
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target lint site unit services
 
 hooks: setup ## Have git check every commit (.pre-commit-config.yaml)
 	@pre-commit install
@@ -138,7 +138,10 @@ services: setup
 	$(ALONE) pytest tests/services
 
 site: setup
-	$(ALONE) pytest tests/site tests/faults
+	$(ALONE) pytest tests/site tests/faults --ignore=tests/faults/test_interruptions.py
+
+interruptions: images ## Cut runs off at chosen tasks: the next one has to make it good
+	$(ALONE) pytest tests/faults/test_interruptions.py
 
 bench: setup ## Measure on a virtual Pi of its own: make bench WHAT=converge (KEEP=1, RUNS=3, FAST=1)
 	@[ -n "$(WHAT)" -a -f "tests/bench/$(WHAT).py" ] || { echo "WHAT=$(WHAT): set it to one of:" \
@@ -180,5 +183,5 @@ vm: export PI_TEST_NETWORK ?= 10.217.0
 vm: setup engine ## The whole machine with a kernel of its own; ARCH=arm64: one whose device tree says Raspberry Pi 4
 	$(ALONE) pytest tests/vm
 
-test-full: setup ## `make test` and what takes longer: the virtual machine
-	@$(MAKE) --no-print-directory test vm
+test-full: setup ## `make test` and what takes longer: interruptions, each role by itself, the virtual machine
+	@$(MAKE) --no-print-directory test interruptions molecule vm

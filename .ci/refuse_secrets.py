@@ -69,8 +69,9 @@ def _has_plain_text(value: Any, below: str | None) -> bool:
 
 
 def main(paths: list[str]) -> int:
-    """Print every problem; return the exit status."""
-    found = [f"error: {path}: {problem}" for path in paths for problem in problems(Path(path))]
+    """Print every problem; return the exit status. A link is no file of its own: what it leads to is named, too."""
+    files = [Path(path) for path in paths if not Path(path).is_symlink()]
+    found = [f"error: {path}: {problem}" for path in files for problem in problems(path)]
     for line in found:
         print(line, file=sys.stderr)
     return bool(found)

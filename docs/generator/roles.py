@@ -66,8 +66,11 @@ class _Files:
         self.name = folder.name
         self.spec_file = f"roles/{folder.name}/meta/argument_specs.yml"
         try:
-            self.spec = load(folder / "meta/argument_specs.yml")["argument_specs"]["main"]
-            self.options: dict[str, Any] = self.spec["options"]
+            entries = load(folder / "meta/argument_specs.yml")["argument_specs"]
+            self.spec = entries["main"]
+            self.options: dict[str, Any] = {
+                name: option for entry in entries.values() for name, option in entry["options"].items()
+            }
         except KeyError as error:
             raise DocsError(f"{self.spec_file}: {error} is missing: every role has it") from error
         self.defaults = load(folder / "defaults/main.yml")
@@ -230,7 +233,8 @@ def _roles_of(play: Mapping[str, Any]) -> Iterator[str]:
     tasks = [task for part in ("pre_tasks", "tasks", "post_tasks") for task in _flat(play.get(part, []))]
     for task in tasks:
         for module in ("ansible.builtin.include_role", "ansible.builtin.import_role"):
-            if module in task:
+            # One entry point of a role, like its uninstall, is not the role.
+            if module in task and "tasks_from" not in task[module]:
                 yield task[module]["name"]
 
 

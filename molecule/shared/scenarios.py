@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
+IMPORT = "ansible.builtin.import_role"
 
 
 def load(path: Path) -> Any:
@@ -30,8 +31,10 @@ def site_roles(root: Path = ROOT) -> list[str]:
 
     for stage in load(root / "site.yml"):
         for play in load(root / stage["ansible.builtin.import_playbook"]):
-            for entry in play["roles"]:
-                add(entry["role"])
+            named = [entry["role"] for entry in play.get("roles", [])]
+            named += [task[IMPORT]["name"] for task in play.get("tasks", []) if IMPORT in task]
+            for role in named:
+                add(role)
     return roles
 
 

@@ -28,3 +28,10 @@ if command -v docker > /dev/null && docker info > /dev/null 2>&1; then
   docker volume ls --format 'volume {{.Name}}' | sort
   docker network ls --format 'network {{.Name}}' | sort
 fi
+
+# What n8n holds, where there is one: its tables are made by its first start.
+if [ -n "$(docker ps --quiet --filter name='^pi-commerce-n8n-1$' 2> /dev/null)" ]; then
+  docker exec pi-commerce-postgres-1 psql -U postgres -XAtF ' ' -d n8n -c "
+    SELECT 'workflow', id, CASE WHEN active THEN 'published' ELSE 'unpublished' END FROM workflow_entity ORDER BY id" -c "
+    SELECT 'credential', id FROM credentials_entity ORDER BY id"
+fi

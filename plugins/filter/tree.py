@@ -7,13 +7,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ansible.errors import AnsibleFilterError
+
 # What editors, linters and interpreters leave behind is not source.
 IGNORED = {"__pycache__", ".ruff_cache", ".mypy_cache", ".pytest_cache"}
 
 
 def source_files(folder: str, prefix: str = "") -> list[dict[str, str]]:
-    """Every text file below `folder`, as `{path, content}` with `prefix` before the path, sorted by path."""
+    """Every text file below `folder`, as `{path, content}` with `prefix` before the path, sorted by path.
+
+    Raises AnsibleFilterError where there is no such folder: it would look like one without files.
+    """
     root = Path(folder)
+    if not root.is_dir():
+        raise AnsibleFilterError(f"{folder}: there is no such folder on the controller; correct its path")
     files = (path for path in sorted(root.rglob("*")) if path.is_file())
     return [
         {"path": f"{prefix}{path.relative_to(root)}", "content": path.read_text(encoding="utf-8")}

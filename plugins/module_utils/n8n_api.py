@@ -20,6 +20,7 @@ _SCOPES = {
     "publish": ["workflow:activate"],
     "unpublish": ["workflow:deactivate"],
     "unarchive": ["workflow:delete"],
+    "delete credential": ["credential:delete"],
 }
 
 
@@ -156,6 +157,10 @@ class OwnerSession:
     def unarchive(self, workflow: str) -> None:
         """Bring an archived workflow back (unpublished)."""
         self._public("POST", workflow, "/unarchive", {})
+
+    def delete_credential(self, credential: str) -> None:
+        """Delete a credential; what still uses it fails from then on."""
+        self._ask("DELETE", f"/api/v1/credentials/{credential}", {"x-n8n-api-key": self._key["rawApiKey"]})
 
     def _public(self, method: str, workflow: str, tail: str, body: dict[str, Any]) -> None:
         self._ask(method, f"/api/v1/workflows/{workflow}{tail}", {"x-n8n-api-key": self._key["rawApiKey"]}, body)

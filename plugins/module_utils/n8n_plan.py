@@ -56,6 +56,7 @@ VERBS = {
     "update": ("other content", "as in its file"),
     "publish": ("not published as it is", "published"),
     "unpublish": ("published but no longer declared", "unpublished"),
+    "delete credential": ("no longer declared", "deleted"),
 }
 
 
@@ -231,6 +232,16 @@ def plan_credentials(credentials: list[Json], key: str, state: Json) -> list[Act
     ]
 
 
+def plan_removals(credentials: list[Json], state: Json) -> list[Action]:
+    """Return an action for each credential in n8n that was imported once and is no longer declared."""
+    return [Action("delete credential", gone, gone) for gone in sorted(_withdrawn(credentials, state))]
+
+
+def _withdrawn(credentials: list[Json], state: Json) -> set[str]:
+    imported = set(state["applied"].get("credential", {})) & set(state["credentials"])
+    return imported - {credential["id"] for credential in credentials}
+
+
 def plan_workflows(workflows: list[Workflow], state: Json) -> list[Action]:
     """Return what to do, in order, so that exactly the content of the files is published.
 
@@ -264,8 +275,10 @@ def _steps(workflow: Workflow, live: Json | None) -> list[str]:
 
 
 def missing_credentials(workflows: list[Workflow], credentials: list[Json], state: Json) -> list[str]:
-    """List the credentials that nodes name but that are neither declared nor in n8n (it would unlink them)."""
-    known = set(state["credentials"]) | {credential["id"] for credential in credentials}
+    """List the credentials that nodes name but that are neither declared nor stay in n8n (it would unlink them)."""
+    known = (set(state["credentials"]) - _withdrawn(credentials, state)) | {
+        credential["id"] for credential in credentials
+    }
     return [
         f"{workflow.file}: node '{node['name']}' uses credential '{credential.get('name')}'"
         f" ({credential.get('id')}), which is neither declared nor in n8n"

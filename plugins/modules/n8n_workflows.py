@@ -17,6 +17,7 @@ from ansible.module_utils.n8n_plan import (
     digest,
     missing_credentials,
     plan_credentials,
+    plan_removals,
     plan_workflows,
     read_workflows,
     unknown_nodes,
@@ -32,8 +33,11 @@ description:
   - A workflow that this module once published and that is no longer declared is unpublished, never deleted.
   - Imports credentials whose declared values changed since the last import, or that n8n has lost. A keyed digest
     of what was imported is kept in the table C(pi_commerce.applied) of n8n's database, never the values.
+  - A credential that this module once imported and that is no longer declared is deleted, so that no secret outlives
+    its declaration. A workflow stays because it holds more than its file, the history of its runs.
   - Refuses before anything is changed when a file cannot work (unknown node, webhook used twice, no trigger).
-  - For changes to workflows it logs in as the owner and makes an API key that it deletes again.
+  - For changes to workflows, and to delete a credential, it logs in as the owner and makes an API key that it deletes
+    again.
 options:
   container: {description: Name or id of the running n8n container., type: str, required: true}
   database_container: {description: Name or id of the PostgreSQL container of n8n., type: str, required: true}
@@ -172,23 +176,25 @@ class Converge:
             raise WorkflowError("\n".join(problems))
         self.credential_steps: list[Action] = plan_credentials(self.credentials, self.params["digest_key"], state)
         self.workflow_steps: list[Action] = plan_workflows(self.workflows, state)
+        self.removal_steps: list[Action] = plan_removals(self.credentials, state)
         recorded = state["applied"].get("workflow", {})
         self.unrecorded = [workflow for workflow in self.workflows if workflow.id not in recorded]
 
     @property
     def steps(self) -> list[Action]:
         """Return all steps in their order."""
-        return self.credential_steps + self.workflow_steps
+        return self.credential_steps + self.workflow_steps + self.removal_steps
 
     def apply(self, n8n: N8n) -> None:
         """Take the steps; whatever was done is recorded even when a later step fails."""
         try:
-            if self.workflow_steps:
-                verbs = {step.verb for step in self.workflow_steps}
+            if verbs := {step.verb for step in self.workflow_steps + self.removal_steps}:
                 with OwnerSession(n8n, self.params["owner_email"], self.params["owner_password"], verbs) as session:
                     self._refuse_unknown_nodes(session)
                     self._import_credentials()
                     self._apply_workflows(session)
+                    for step in self.removal_steps:
+                        session.delete_credential(step.id)
             else:
                 self._import_credentials()
             live = self._touched() + self.unrecorded

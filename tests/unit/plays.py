@@ -55,3 +55,24 @@ def play(folder: Path, tasks: list[dict[str, Any]], *arguments: str, password: s
         check=False,
     )
     return done.returncode, done.stdout
+
+
+def module(name: str, path: str | None = None, **options: Any) -> dict[str, Any]:
+    """The result of a module of this project, with a diff, in a process of its own; `path` replaces PATH for it."""
+    script = (
+        f"import sys; sys.path.insert(0, sys.argv[1]); import {name}; "
+        "from ansible.module_utils.testing import patch_module_args; import json\n"
+        f"with patch_module_args(json.load(sys.stdin)): {name}.main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(ROOT / "plugins/modules")],
+        input=json.dumps({"_ansible_diff": True, **options}),
+        env={**os.environ, **({} if path is None else {"PATH": path})},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stdout, done.stderr
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer

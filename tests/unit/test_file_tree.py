@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,24 +15,8 @@ ME = {"owner": str(os.getuid()), "group": str(os.getgid())}
 
 
 def run(root: Path, **options: Any) -> dict[str, Any]:
-    """The module's result, run as Ansible runs it: a process of its own with its arguments on standard input."""
-    arguments = {"root": str(root), "_ansible_diff": True, **options}
-    script = (
-        "import sys; sys.path.insert(0, sys.argv[1]); import file_tree; "
-        "from ansible.module_utils.testing import patch_module_args; import json\n"
-        "with patch_module_args(json.load(sys.stdin)): file_tree.main()"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script, str(plays.ROOT / "plugins/modules")],
-        input=json.dumps(arguments),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.stdout, done.stderr
-    answer: dict[str, Any] = json.loads(done.stdout)
-    return answer
+    """The module's result."""
+    return plays.module("file_tree", root=str(root), **options)
 
 
 def file(path: str, content: str = "x\n", **more: Any) -> dict[str, Any]:

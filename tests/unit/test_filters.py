@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import plays
+import pytest
 import summary
+from ansible.errors import AnsibleFilterError
 
 FILTERS = plays.filters("monitoring") | plays.filters("tree")
 
@@ -19,6 +21,11 @@ def test_source_version_changes_with_every_part(tmp_path: Path) -> None:
     second = FILTERS["source_version"](FILTERS["source_files"](str(tmp_path)), "base:1")
     (tmp_path / "b").rename(tmp_path / "c")
     assert len({first, second, FILTERS["source_version"](FILTERS["source_files"](str(tmp_path)), "base:1")}) == 3
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(AnsibleFilterError, match="gone: there is no such folder"):
+        FILTERS["source_files"](str(tmp_path / "gone"))
 
 
 def test_source_files_leave_caches_out_and_carry_the_prefix(tmp_path: Path) -> None:

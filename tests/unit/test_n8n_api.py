@@ -80,18 +80,20 @@ def session(n8n: N8n, *verbs: str) -> OwnerSession:
 
 
 def test_key_has_only_the_scopes_it_needs_and_goes_again(n8n: N8n, script: type[Script]) -> None:
-    with session(n8n, "unpublish", "create") as owner:
+    with session(n8n, "unpublish", "create", "delete credential") as owner:
         owner.unpublish("w1")
+        owner.delete_credential("c1")
     assert requests(script) == [
         "POST /rest/login",
         "GET /rest/api-keys",
         "POST /rest/api-keys",
         "POST /api/v1/workflows/w1/unpublish",
+        "DELETE /api/v1/credentials/c1",
         "DELETE /rest/api-keys/k1",
         "POST /rest/logout",
     ]
     made = script.asked[2]
-    assert made[2]["scopes"] == ["workflow:deactivate"]
+    assert made[2]["scopes"] == ["credential:delete", "workflow:deactivate"]
     assert made[1]["cookie"] == "n8n-auth=abc"
     assert made[1]["browser-id"] == script.asked[0][1]["browser-id"]
     assert script.asked[3][1]["x-n8n-api-key"] == "raw"

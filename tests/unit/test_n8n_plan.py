@@ -12,6 +12,7 @@ from n8n_plan import (
     digest,
     missing_credentials,
     plan_credentials,
+    plan_removals,
     plan_workflows,
     read_workflows,
     unknown_nodes,
@@ -255,6 +256,19 @@ def test_credentials_are_imported_when_new_changed_or_lost() -> None:
     ):
         [step] = plan_credentials([declared], key, now)
         assert (step.verb, step.title) == ("import credential", "X (x)")
+
+
+def test_only_a_withdrawn_credential_of_ours_is_deleted() -> None:
+    now = {"applied": {"credential": {"x": "digest", "lost": "digest"}}, "credentials": ["x", "by hand"]}
+    assert [step.verb + " " + step.id for step in plan_removals([], now)] == ["delete credential x"]
+    assert plan_removals([CREDENTIAL], now) == []
+
+
+def test_a_withdrawn_credential_that_is_still_used_is_named() -> None:
+    document = changed_node(1, credentials={"postgres": {"id": "x", "name": "X"}})
+    now = {**state(), "applied": {"credential": {"x": "digest"}}, "credentials": ["x"]}
+    assert "node 'Out' uses credential 'X' (x)" in missing_credentials(read(document), [], now)[0]
+    assert missing_credentials(read(document), [CREDENTIAL], now) == []
 
 
 def test_a_credential_that_nobody_has_is_named() -> None:

@@ -102,3 +102,9 @@ def test_a_commit_with_a_secret_does_not_happen(tmp_path: Path) -> None:
     run("git", "add", "notes.txt")
     done = run("git", "commit", "--message", "Add notes")
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_links_are_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to("folder")
+    assert refuse_secrets.main([str(tmp_path / "link")]) == 0

@@ -10,14 +10,21 @@ import yaml
 from testinfra.host import Host
 
 SHARED = Path(__file__).resolve().parents[1]
-ROLE = os.environ["MOLECULE_SCENARIO_NAME"].split("-")[0]
+SCENARIO = os.environ["MOLECULE_SCENARIO_NAME"]
+ROLE = SCENARIO.split("-")[0]
+
+
+def state(host: Host) -> list[str]:
+    """The Pi's state now."""
+    lines = host.check_output("bash -c %s", (SHARED / "state.sh").read_text()).splitlines()
+    assert len(lines) > 500, "the state could not be read"
+    return lines
 
 
 def differences(host: Host) -> list[str]:
     """Lines of the state that appeared (+) or vanished (-) since before the role."""
     before = (Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]) / "state").read_text().splitlines()
-    after = host.check_output("bash -c %s", (SHARED / "state.sh").read_text()).splitlines()
-    assert len(after) > 500, "the state could not be read"
+    after = state(host)
     return sorted(
         [f"+ {line}" for line in set(after) - set(before)] + [f"- {line}" for line in set(before) - set(after)]
     )
@@ -27,6 +34,15 @@ def left(host: Host) -> list[str]:
     """Differences that no pattern of vars/kept.yml allows."""
     kept = yaml.safe_load((SHARED / "vars/kept.yml").read_text()).get(ROLE, [])
     return [line for line in differences(host) if not any(re.fullmatch(pattern, line) for pattern in kept)]
+
+
+def test_data_stays_and_goes_as_promised(host: Host) -> None:
+    data = yaml.safe_load((SHARED / "uninstalled/data.yml").read_text()).get(SCENARIO, {})
+    lines = state(host)
+    for pattern in data.get("stays", []):
+        assert any(re.fullmatch(pattern, line) for line in lines), pattern
+    for pattern in data.get("goes", []):
+        assert not [line for line in lines if re.fullmatch(pattern, line)], pattern
 
 
 def test_nothing_is_left(host: Host) -> None:

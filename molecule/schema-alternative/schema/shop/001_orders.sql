@@ -1,0 +1,1 @@
+../../../../files/schema/shop/001_orders.sql
