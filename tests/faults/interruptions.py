@@ -97,6 +97,11 @@ class Pi:
         return self.state / "secrets.vault.yml"
 
     @classmethod
+    def shared(cls) -> Pi:
+        """The one that the other tests share."""
+        return cls(str(machine.ENVIRONMENT["PI_NAME"]), machine.NETWORK, machine.STATE)
+
+    @classmethod
     def beside(cls) -> Pi:
         """Another, in the next network."""
         first, second, third = machine.NETWORK.split(".")

@@ -197,6 +197,12 @@ def tell(pi: Pi, points: list[Point], *arguments: str) -> Story:
 
 
 @pytest.fixture(scope="module")
+def untouched(first_run: machine.Finished) -> dict[str, Any]:
+    """What a first run that nobody cut off has made of a machine."""
+    return settled(Pi.shared())
+
+
+@pytest.fixture(scope="module")
 def pi(first_run: machine.Finished) -> Iterator[Pi]:
     """A bare machine beside the shared one."""
     bare = Pi.beside()
