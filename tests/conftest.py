@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
-import shlex
 from collections.abc import Iterator
-from typing import Any
 
-import interruptions
 import machine
 import pytest
 
@@ -23,9 +19,3 @@ def first_run() -> Iterator[machine.Finished]:
     yield machine.make("up")
     if not os.environ.get("KEEP"):
         machine.make("down")
-
-
-@pytest.fixture(scope="session")
-def untouched(first_run: machine.Finished) -> dict[str, Any]:
-    """What the first run has made of the machine, seen before any test does something to it."""
-    return dict(json.loads(machine.pi(f"python3 -c {shlex.quote(interruptions.DIGEST)} {machine.ADDRESS}")))

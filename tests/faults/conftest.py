@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import episodes as drifting
 import machine
 import pytest
@@ -11,7 +9,7 @@ import talk as talking
 
 
 @pytest.fixture(autouse=True)
-def _site(first_run: machine.Finished, untouched: dict[str, Any]) -> None:
+def _site(first_run: machine.Finished) -> None:
     """Every test here needs the machine."""
 
 

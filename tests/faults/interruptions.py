@@ -97,6 +97,11 @@ class Pi:
         return self.state / "secrets.vault.yml"
 
     @classmethod
+    def shared(cls) -> Pi:
+        """The one that the other tests share."""
+        return cls(str(machine.ENVIRONMENT["PI_NAME"]), machine.NETWORK, machine.STATE)
+
+    @classmethod
     def beside(cls) -> Pi:
         """Another, in the next network."""
         first, second, third = machine.NETWORK.split(".")
@@ -348,7 +353,8 @@ def runs(
 
 def differences(before: Any, after: Any, path: str = "") -> set[str]:
     """Where two digests differ, as paths of keys."""
-    if isinstance(before, dict) and isinstance(after, dict):
+    if isinstance(before, dict) or isinstance(after, dict):
+        before, after = before or {}, after or {}
         keys = before.keys() | after.keys()
         return {place for key in keys for place in differences(before.get(key), after.get(key), f"{path}>{key}")}
     return set() if before == after else {f"{path.lstrip('>')}: {before!r} -> {after!r}"}
