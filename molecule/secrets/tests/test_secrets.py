@@ -62,7 +62,7 @@ def test_made_secrets_cannot_be_guessed_and_chosen_ones_are_taken(
 
 
 def test_hash_opens_with_the_owners_password_alone(written: dict[str, str], secrets: dict[str, str]) -> None:
-    known = written["n8n_owner_password_hash"]
+    known = written["n8n_owner_password_hash"].rstrip()
     assert bcrypt.verify(secrets["n8n_owner_password"], known)
     assert not bcrypt.verify(secrets["n8n_owner_password"][:-1], known)
 

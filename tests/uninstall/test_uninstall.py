@@ -1,0 +1,34 @@
+"""Everything is taken off the machine in the end, and what the shop has earned on it stays."""
+
+from __future__ import annotations
+
+import machine
+
+SAY_SO = ("-e", "uninstall_confirm=shop-pi")
+DATA = "/var/lib/docker/volumes/pi-commerce_postgres_data/_data/PG_VERSION"
+# What somebody would still meet of the shop: its files, its ports, its nightly line.
+TRACES = """
+ls -d /etc/pi-commerce /var/lib/pi-commerce /etc/cron.d/pi-commerce-* /usr/local/sbin/pi-commerce-*
+ls -d /etc/docker/daemon.json /etc/ssh/sshd_config.d/10-pi-commerce.conf /etc/sysctl.d/90-pi-commerce.conf
+ss --no-header --listening --tcp --numeric 'sport = 443'
+"""
+
+
+def test_uninstall_takes_all_but_the_data_and_nothing_the_second_time(first_run: machine.Finished) -> None:
+    before = machine.pi(TRACES, check=False)
+    assert "/etc/pi-commerce" in before
+    assert ":443" in before
+    told = machine.playbook("playbooks/uninstall.yml", *SAY_SO, "--check")
+    assert told.status == 0, told.output[-3000:]
+    assert machine.recap(told.output)["changed"] > 0
+    assert machine.pi(TRACES, check=False) == before
+
+    done = machine.playbook("playbooks/uninstall.yml", *SAY_SO)
+    assert done.status == 0, done.output[-3000:]
+    assert machine.pi(TRACES, check=False) == ""
+    assert machine.pi(f"cat {DATA}").strip() == "17"
+    assert "pi-commerce_*" in done.output
+
+    again = machine.playbook("playbooks/uninstall.yml", *SAY_SO)
+    assert again.status == 0, again.output[-3000:]
+    assert machine.recap(again.output)["changed"] == 0, again.output[-3000:]
