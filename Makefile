@@ -138,10 +138,10 @@ services: setup
 	$(ALONE) pytest tests/services
 
 site: setup
-	$(ALONE) pytest tests/site tests/faults tests/uninstall --ignore=tests/faults tests/uninstall/test_interruptions.py
+	$(ALONE) pytest tests/site tests/faults tests/uninstall --ignore=tests/faults/test_interruptions.py
 
 interruptions: images ## Cut runs off at chosen tasks: the next one has to make it good
-	$(ALONE) pytest tests/faults tests/uninstall/test_interruptions.py
+	$(ALONE) pytest tests/faults/test_interruptions.py
 
 bench: setup ## Measure on a virtual Pi of its own: make bench WHAT=converge (KEEP=1, RUNS=3, FAST=1)
 	@[ -n "$(WHAT)" -a -f "tests/bench/$(WHAT).py" ] || { echo "WHAT=$(WHAT): set it to one of:" \

@@ -2,6 +2,8 @@
 
 `read()` runs on the Pi (module `pi_facts`), `holds()` on the controller (action plugin `file_tree`). What is not known
 looks like something that has to be done: `UNKNOWN` sends every role back to asking for itself.
+
+Long lists are told as texts: Ansible copies facts, part by part, for every template it renders.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ ENGINE_SECONDS = 20
 
 UNKNOWN: dict = {
     "files": {},
-    "packages": [],
+    "packages": "",
     "enabled_units": [],
     "hostname": "",
     "hosts_line": "",
@@ -96,10 +98,10 @@ def last_line(content: str, begin: str) -> str:
     return ([line for line in content.splitlines() if re.match(begin, line)] or [""])[-1]
 
 
-def packages(status: str) -> list:
-    """Names of the packages that are completely installed, from dpkg's status file."""
+def packages(status: str) -> str:
+    """Names of the packages that are completely installed, with spaces between, from dpkg's status file."""
     found = r"^Package: (\S+)\n(?:[^\n]+\n)*?Status: (?:install|hold) ok installed$"
-    return sorted(re.findall(found, status, flags=re.MULTILINE))
+    return " ".join(sorted(re.findall(found, status, flags=re.MULTILINE)))
 
 
 def enabled_units(folder: str) -> list:
@@ -109,9 +111,9 @@ def enabled_units(folder: str) -> list:
 
 
 def files(root: str) -> dict:
-    """Every folder, file and link in MANAGED: {path: {kind, mode, uid, gid, sha256}}.
+    """Every folder, file and link in MANAGED: {path: "kind mode uid gid digest"}.
 
-    Digests of what only its owner may read stay here (sha256 is None): whoever saw one could test guesses.
+    Digests (SHA-256) of what only its owner may read stay here ("-"): whoever saw one could test guesses.
     """
     tops = [path for pattern in MANAGED for path in glob.glob(os.path.join(root, pattern.lstrip("/")))]
     walks = (walk for top in tops if not os.path.islink(top) for walk in os.walk(top))
@@ -123,16 +125,16 @@ def files(root: str) -> dict:
         return {}
 
 
-def describe(path: str) -> dict:
+def describe(path: str) -> str:
     """One entry of `files`."""
     status = os.lstat(path)
     mode = stat.S_IMODE(status.st_mode)
     kind = "folder" if stat.S_ISDIR(status.st_mode) else "file" if stat.S_ISREG(status.st_mode) else "other"
-    digest = None
+    digest = "-"
     if kind == "file" and mode & 0o077:
         with open(path, "rb") as source:
             digest = hashlib.sha256(source.read()).hexdigest()
-    return {"kind": kind, "mode": f"{mode:04o}", "uid": status.st_uid, "gid": status.st_gid, "sha256": digest}
+    return f"{kind} {mode:04o} {status.st_uid} {status.st_gid} {digest}"
 
 
 def docker(*arguments: str) -> str:
@@ -208,33 +210,31 @@ def holds(request: dict, known: dict) -> bool:
     declared = set()
     for item in request.get("files") or []:
         path = os.path.normpath(os.path.join(root, item["path"]))
-        content = item.get("content")
-        if content is None or not same(known.get(path), "file", item.get("mode", "0644"), item):
+        if item.get("content") is None:
             return False
-        if known[path]["sha256"] != hashlib.sha256(content.encode()).hexdigest():
+        digest = hashlib.sha256(item["content"].encode()).hexdigest()
+        if known.get(path) != entry("file", item.get("mode", "0644"), item, digest):
             return False
         declared.add(path)
     for item in request.get("directories") or []:
         path = os.path.normpath(os.path.join(root, item["path"]))
-        if not same(known.get(path), "folder", item.get("mode", "0755"), item):
+        if known.get(path) != entry("folder", item.get("mode", "0755"), item):
             return False
     mode = request.get("root_mode", "0755")
-    if (mode != "0755" or not declared) and not same(known.get(root), "folder", mode, {}):
+    if (mode != "0755" or not declared) and known.get(root) != entry("folder", mode, {}):
         return False
     return all(
         swept(os.path.normpath(os.path.join(root, folder)), declared, known) for folder in request.get("purge") or []
     )
 
 
-def same(entry: dict | None, kind: str, mode: str, item: dict) -> bool:
-    """Whether an entry of `files` is of that kind, with the mode, owner and group that `item` asks for."""
-    if entry is None or entry["kind"] != kind or entry["mode"] != mode:
-        return False
-    wanted = [item.get(name, "root") for name in ("owner", "group")]
-    return [str(entry["uid"]), str(entry["gid"])] == ["0" if name == "root" else name for name in wanted]
+def entry(kind: str, mode: str, item: dict, digest: str = "-") -> str:
+    """What `files` tells of something with the owner and group of `item`; no other name than root ever fits."""
+    owner, group = ("0" if name == "root" else name for name in (item.get("owner", "root"), item.get("group", "root")))
+    return f"{kind} {mode} {owner} {group} {digest}"
 
 
 def swept(folder: str, declared: set, known: dict) -> bool:
     """Whether everything in a known folder is declared."""
-    below = [path for path, entry in known.items() if path.startswith(folder + "/") and entry["kind"] != "folder"]
+    below = [path for path, told in known.items() if path.startswith(folder + "/") and not told.startswith("folder ")]
     return folder in known and declared.issuperset(below)
