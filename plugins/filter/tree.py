@@ -11,14 +11,16 @@ from ansible.errors import AnsibleFilterError
 
 # What editors, linters and interpreters leave behind is not source.
 IGNORED = {"__pycache__", ".ruff_cache", ".mypy_cache", ".pytest_cache"}
+# Whatever folder or configuration file Ansible was started with.
+CHECKOUT = Path(__file__).resolve().parents[2]
 
 
 def source_files(folder: str, prefix: str = "") -> list[dict[str, str]]:
     """Every text file below `folder`, as `{path, content}` with `prefix` before the path, sorted by path.
 
-    Raises AnsibleFilterError where there is no such folder: it would look like one without files.
+    A relative `folder` lies in this project. Raises AnsibleFilterError where there is no such folder: it would look like one without files.
     """
-    root = Path(folder)
+    root = CHECKOUT / folder
     if not root.is_dir():
         raise AnsibleFilterError(f"{folder}: there is no such folder on the controller; correct its path")
     files = (path for path in sorted(root.rglob("*")) if path.is_file())
