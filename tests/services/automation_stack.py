@@ -50,6 +50,7 @@ VARIABLES = {
     "n8n_heap_mib": 512,
     "n8n_start_seconds": 180,
     "n8n_owner_email": OWNER,
+    "backup_spool_mib": 1024,
 }
 
 

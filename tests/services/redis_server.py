@@ -75,6 +75,7 @@ class RedisServer:
     def __init__(self, engine: DockerClient, network: str, directory: Path) -> None:
         """Start it; ``directory`` receives the file of its users."""
         self.admin_password = secrets.token_urlsafe(24)
+        self.backup_password = secrets.token_urlsafe(24)
         self.limiter_password = secrets.token_urlsafe(24)
         self.name = f"{network}-redis"
         users = directory / "users.acl"
@@ -145,7 +146,9 @@ class RedisServer:
         environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False)  # noqa: S701  # not HTML
         environment.filters["hash"] = lambda text, kind: hashlib.new(kind, text.encode()).hexdigest()
         known = SimpleNamespace(
-            redis_admin_password=self.admin_password, redis_rate_limiter_password=self.limiter_password
+            redis_admin_password=self.admin_password,
+            redis_backup_password=self.backup_password,
+            redis_rate_limiter_password=self.limiter_password,
         )
         return environment.from_string(USERS_TEMPLATE.read_text()).render(secrets=known) + "\n"
 

@@ -24,13 +24,14 @@ services:
     user: "999:999"
     {_HARDENED}
     networks: [db]
-    volumes: [db_data:/var/lib/postgresql/data, /etc/pi-commerce/db:/etc/db:ro]
+    volumes: [db_data:/var/lib/postgresql/data, db_spool:/var/lib/postgresql, /etc/pi-commerce/db:/etc/db:ro]
     secrets: [db_password]
     deploy: {{resources: {{limits: {{memory: 512M, cpus: "2.0", pids: 200}}}}}}
 networks:
   db: {{internal: true}}
 volumes:
   db_data:
+  db_spool:
 secrets:
   db_password: {{file: /etc/pi-commerce/secrets/db_password}}
 x-pi:
@@ -41,8 +42,7 @@ x-pi:
   exposure: none
   probe: {{exec: [pg_isready]}}
   backup:
-    - {{kind: postgres}}
-    - {{kind: none, volume: db_data, reason: covered by the dumps}}
+    - {{kind: postgres, volume: db_data, spool: db_spool}}
   databases:
     - {{name: shop, owner: shop, password_secret: shop_db_password}}
   secrets: [shop_db_password]

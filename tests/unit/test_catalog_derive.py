@@ -54,11 +54,28 @@ def test_routes_come_longest_path_first(derived: dict[str, Any]) -> None:
     ]
 
 
+def test_the_backup_program_learns_what_lies_where_and_who_waits_for_whom(derived: dict[str, Any]) -> None:
+    app, db = (next(row for row in derived["backup_services"] if row["name"] == name) for name in ("app", "db"))
+    assert app == {
+        "name": "app",
+        "image": "registry.test/app:1.2.3@sha256:0123",
+        "uid": 1000,
+        "gid": 1000,
+        "needs": ["db"],
+        "databases": ["app"],
+        "stores": [{"kind": "volume", "volume": "app_data"}],
+    }
+    assert db["stores"] == [
+        {"kind": "postgres", "databases": ["app", "shop"], "volume": "db_data", "spool": "db_spool"}
+    ]
+    order = [row["name"] for row in derived["backup_services"]]
+    assert order.index("db") < order.index("app")
+
+
 def test_a_dump_without_names_covers_every_database(derived: dict[str, Any]) -> None:
     assert derived["backup_manifest"] == [
         {"service": "app", "kind": "volume", "volume": "app_data"},
-        {"service": "db", "kind": "postgres", "databases": ["app", "shop"]},
-        {"service": "db", "kind": "none", "volume": "db_data", "reason": "covered by the dumps"},
+        {"service": "db", "kind": "postgres", "databases": ["app", "shop"], "volume": "db_data", "spool": "db_spool"},
         {"service": "proxy", "kind": "none", "reason": "rendered again"},
     ]
     assert [(entry["name"], entry["service"]) for entry in derived["databases"]] == [

@@ -25,6 +25,7 @@ def as_dict(catalog: Catalog, derived_secrets: Iterable[str] = ()) -> dict[str, 
         "routes": routes(catalog),
         "databases": databases(catalog),
         "backup_manifest": backup_manifest(catalog),
+        "backup_services": backup_services(catalog),
         "scrape_targets": scrape_targets(catalog),
         "probes": probes(catalog),
         "secret_files": secret_files(catalog),
@@ -159,6 +160,27 @@ def backup_manifest(catalog: Catalog) -> list[Row]:
     ]
 
 
+def backup_services(catalog: Catalog) -> list[Row]:
+    """What the backup program knows of the services, in the order in which they are started."""
+    kept = backup_manifest(catalog)
+    return [
+        {
+            "name": name,
+            "image": catalog.services[name].image,
+            "uid": catalog.services[name].uid,
+            "gid": catalog.services[name].gid,
+            "needs": list(catalog.services[name].depends_on),
+            "databases": [entry["name"] for entry in catalog.services[name].pi["databases"]],
+            "stores": [
+                {key: value for key, value in entry.items() if key != "service"}
+                for entry in kept
+                if entry["service"] == name and entry["kind"] != "none"
+            ],
+        }
+        for name in start_order(catalog)
+    ]
+
+
 def scrape_targets(catalog: Catalog) -> list[Row]:
     """What Prometheus scrapes."""
     return [
@@ -200,7 +222,8 @@ def secret_names(catalog: Catalog, derived: Iterable[str] = ()) -> list[str]:
     names: set[str] = set()
     for service in catalog:
         names.update(service.secrets, service.pi["secrets"])
-        names.update(entry["password_secret"] for entry in service.pi["databases"])
+        entries = (*service.pi["databases"], *service.pi["backup"])
+        names.update(entry["password_secret"] for entry in entries if "password_secret" in entry)
     return sorted(names.difference(derived))
 
 

@@ -233,9 +233,9 @@ def _check_dumps(catalog: Catalog, problems: list[str]) -> None:
 
 
 def _check_passwords(catalog: Catalog, problems: list[str]) -> None:
-    """The password of a database is a secret that somebody declares; a slip of the pen would make another."""
+    """The password of a database or of a dump is a secret that somebody declares; a slip of the pen would make another."""
     declared = {name for service in catalog for name in (*service.secrets, *service.pi.get("secrets", ()))}
-    for _, entry, at in _entries(catalog, "databases", problems):
+    for _, entry, at in itertools.chain(*(_entries(catalog, block, problems) for block in ("databases", "backup"))):
         secret = entry.get("password_secret")
         if secret is not None and secret not in declared:
             (at / "password_secret").refuse(

@@ -136,11 +136,13 @@ _HTTP = _mapping(
     }
 )
 
-# Without `databases` every database that an enabled service declares is dumped.
+# Without `databases` every database that an enabled service declares is dumped. `spool` is the volume where the server
+# leaves its write-ahead log to be shipped. n8n: workflows and credentials as its own command line exports them.
 _BACKUP = _variants(
     {
-        "postgres": {"databases": Key(_list(_NAME), required=False)},
-        "redis": {"volume": Key(_VOLUME)},
+        "postgres": {"volume": Key(_VOLUME), "spool": Key(_VOLUME), "databases": Key(_list(_NAME), required=False)},
+        "redis": {"volume": Key(_VOLUME), "user": Key(_NAME), "password_secret": Key(_NAME)},
+        "n8n": {"volume": Key(_VOLUME)},
         "volume": {"volume": Key(_VOLUME)},
         "none": {"reason": Key(_LINE), "volume": Key(_VOLUME, required=False)},
     }

@@ -176,15 +176,13 @@ def _check_pi(service: Service, at: Place) -> None:
         (at / "exposure").refuse(f"is {exposure}, but the service publishes no port; must be none")
     accounted: list[str] = []
     for index, entry in enumerate(service.pi.get("backup", ())):
-        volume = entry.get("volume")
-        if volume is None:
-            continue
-        if volume in accounted:
-            (at / "backup")[index].refuse(f"volume '{volume}' has an entry already; it must have exactly one")
-        elif volume not in service.volumes:
-            unknown = hint(volume, service.volumes)
-            (at / "backup")[index].refuse(f"volume '{volume}' is none that the service mounts{unknown}")
-        accounted.append(volume)
+        for volume in filter(None, (entry.get("volume"), entry.get("spool"))):
+            if volume in accounted:
+                (at / "backup")[index].refuse(f"volume '{volume}' has an entry already; it must have exactly one")
+            elif volume not in service.volumes:
+                unknown = hint(volume, service.volumes)
+                (at / "backup")[index].refuse(f"volume '{volume}' is none that the service mounts{unknown}")
+            accounted.append(volume)
     for volume in service.volumes:
         if volume not in accounted:
             (at / "backup").refuse(

@@ -1,0 +1,129 @@
+"""`pi-commerce-backup`: the command on the Pi.
+
+Exit codes: 0 done, 1 something went wrong (it says what), 2 refused, nothing was touched, 75 another job is running.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import syslog
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from . import jobs, plan, restore, state
+from .engine import Repository
+from .errors import BackupError, Busy, Refused
+from .plan import Plan
+
+DONE, WRONG, REFUSED, BUSY = 0, 1, 2, 75
+
+
+def parser() -> argparse.ArgumentParser:
+    """What can be typed."""
+    top = argparse.ArgumentParser(prog="pi-commerce-backup", description="Backup and restore of the shop.")
+    top.add_argument("--plan", type=Path, default=plan.DEFAULT, help=argparse.SUPPRESS)
+    verbs = top.add_subparsers(dest="verb", required=True)
+    verbs.add_parser("ship", help="save what changes all the time (cron, every few minutes)")
+    verbs.add_parser("nightly", help="save everything (cron, by night)")
+    verbs.add_parser("status", help="how old what could be restored is; exit code 1 where something is wrong")
+    snapshots = verbs.add_parser("snapshots", help="list the snapshots of a repository as JSON")
+    snapshots.add_argument("repository")
+    prune = verbs.add_parser("prune", help="thin out a repository by age (from the admin's side)")
+    prune.add_argument("repository")
+    forget = verbs.add_parser("forget-repository", help="accept that a repository was replaced or lost")
+    forget.add_argument("repository")
+    back = verbs.add_parser("restore", help="bring back a service, or all; shows its plan first")
+    back.add_argument("service", nargs="?", help="name of a service, or all")
+    back.add_argument("--at", default="newest", help='a moment such as "2026-11-20 14:35"; default: newest')
+    back.add_argument("--from", dest="source", default="", help="repository; default: the first that answers")
+    back.add_argument("--confirm", help="the words that the plan asks for; without them only the plan is shown")
+    back.add_argument("--resume", action="store_true", help="complete a restore that was cut off")
+    for verb, text in (("discard", "remove for good"), ("undo", "put back")):
+        verbs.add_parser(verb, help=f"{text} what a restore has replaced").add_argument("name")
+    return top
+
+
+def say(text: str) -> None:
+    """Tell whoever watches, at once."""
+    print(text, flush=True)
+
+
+def job(known: Plan, name: str, work: Callable[[Plan], list[str]]) -> int:
+    """Run a job for cron: its problems on standard error and in the journal."""
+    try:
+        problems = work(known)
+    except Busy as error:
+        state.skipped(known, name)
+        print(f"{name}: left out: {error}", file=sys.stderr)
+        return BUSY
+    for problem in problems:
+        print(f"{name}: {problem}", file=sys.stderr)
+        syslog.syslog(syslog.LOG_ERR, f"{name}: {problem}")
+    syslog.syslog(syslog.LOG_INFO, f"{name}: ended with {len(problems)} problems")
+    return WRONG if problems else DONE
+
+
+def bring_back(known: Plan, given: argparse.Namespace) -> int:
+    """The verb restore."""
+    if given.resume:
+        say(f"completed; what was replaced is kept as {restore.resume(known, say)}")
+        return DONE
+    if not given.service:
+        raise Refused("restore: name a service, or all")
+    intent = restore.intend(known, given.service, given.at, given.source)
+    for line in intent.lines():
+        say(line)
+    if given.confirm is None and intent.replaced:
+        say(f'nothing was touched. To go on: --confirm "{intent.confirmation}"')
+        return REFUSED
+    name = restore.carry_out(intent, given.confirm or "", say)
+    say(f"done; what was replaced is kept as {name}: `undo {name}` puts it back, `discard {name}` removes it")
+    return DONE
+
+
+def act(known: Plan, given: argparse.Namespace) -> int:
+    """Do what was asked for; the exit code."""
+    if given.verb == "ship":
+        return job(known, "ship", jobs.ship)
+    if given.verb == "nightly":
+        return job(known, "nightly", jobs.nightly)
+    if given.verb == "status":
+        lines, well = state.table(known)
+        say("\n".join(lines))
+        return DONE if well else WRONG
+    if given.verb == "snapshots":
+        found = Repository(known, given.repository).snapshots()
+        say(json.dumps([{**vars(snapshot), "kind": snapshot.kind} for snapshot in found], indent=1))
+    elif given.verb == "prune":
+        say(Repository(known, given.repository).prune())
+    elif given.verb == "forget-repository":
+        Repository(known, given.repository).file.unlink(missing_ok=True)
+    elif given.verb == "restore":
+        return bring_back(known, given)
+    elif given.verb == "discard":
+        restore.discard(known, given.name)
+    elif given.verb == "undo":
+        say(f"done; the restored state is kept as {restore.undo(known, given.name, say)}")
+    return DONE
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Entry point; the exit code."""
+    given = parser().parse_args(words)
+    try:
+        return act(plan.load(given.plan), given)
+    except Busy as error:
+        print(f"{error}; try again later", file=sys.stderr)
+        return BUSY
+    except Refused as error:
+        print(f"refused: {error}", file=sys.stderr)
+        return REFUSED
+    except BackupError as error:
+        print(f"failed: {error}", file=sys.stderr)
+        return WRONG
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,233 @@
+"""restic: one repository, and what its exit codes mean."""
+
+from __future__ import annotations
+
+import calendar
+import json
+import re
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from . import files
+from .commands import CommandFailed, run
+from .errors import BackupError
+from .plan import Plan, Target
+
+NO_REPOSITORY, LOCKED, WRONG_PASSWORD, INCOMPLETE = 10, 11, 12, 3
+ANSWER_SECONDS = 60
+# A clock may be wrong by so much; a snapshot further in the future is none of ours.
+FUTURE_SECONDS = 600
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One snapshot; `time` is seconds since 1970."""
+
+    id: str
+    time: float
+    host: str
+    paths: tuple[str, ...]
+    tags: tuple[str, ...]
+
+    @property
+    def kind(self) -> str:
+        """nightly, ship or another word."""
+        return self.tags[0] if self.tags else ""
+
+    def tag(self, key: str) -> str:
+        """The value of the tag `key=value`, empty where there is none."""
+        return next((tag[len(key) + 1 :] for tag in self.tags if tag.startswith(f"{key}=")), "")
+
+    def holds(self, store: str) -> bool:
+        """Whether a store is in it."""
+        return f"store={store}" in self.tags
+
+    def path(self, name: str) -> str:
+        """The saved path whose last part is `name`, empty where there is none."""
+        return next((path for path in self.paths if path.rsplit("/", 1)[-1] == name), "")
+
+
+def seconds_of(text: str) -> float:
+    """Seconds since 1970 of restic's times (2026-11-20T14:35:00.123456789+01:00). Raises ValueError."""
+    parts = re.fullmatch(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d+)?(Z|[+-]\d\d:\d\d)", text)
+    if parts is None:
+        raise ValueError(f"{text!r} is no time")
+    base = calendar.timegm(time.strptime(parts[1], "%Y-%m-%dT%H:%M:%S"))
+    zone = 0 if parts[3] == "Z" else (int(parts[3][1:3]) * 3600 + int(parts[3][4:]) * 60)
+    return base + float(parts[2] or 0) - (-zone if parts[3][0] == "-" else zone)
+
+
+def escaped(path: str) -> str:
+    """A path as a pattern that matches only itself."""
+    return re.sub(r"([\\*?\[])", r"\\\1", path)
+
+
+class Repository:
+    """One of the places copies go to."""
+
+    def __init__(self, plan: Plan, name: str) -> None:
+        """`name` is a key of the plan's repositories. Raises BackupError for another."""
+        if name not in plan.targets:
+            raise BackupError(f"there is no repository {name!r}; there are: {', '.join(plan.targets)}")
+        self.plan = plan
+        self.name = name
+        self.target: Target = plan.targets[name]
+        self.file = plan.folder / "state" / f"{name}.json"
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """What this machine remembers of the repository."""
+        return files.read_json(self.file)
+
+    def remember(self, **news: Any) -> None:
+        """Add to what is remembered."""
+        files.write_json(self.file, {**self.state, **news})
+
+    def restic(self, *words: str, seconds: float = 86400) -> str:
+        """Output of a restic command. Raises BackupError that names the repository, the cause and the remedy."""
+        try:
+            return self._restic(words, seconds)
+        except CommandFailed as error:
+            if error.status != LOCKED:
+                raise self._explained(error) from error
+        # Left by one that was killed: `unlock` takes away only locks of processes that are gone.
+        try:
+            self._restic(["unlock"], ANSWER_SECONDS)
+            return self._restic(words, seconds)
+        except CommandFailed as error:
+            raise self._explained(error) from error
+
+    def _restic(self, words: Sequence[str], seconds: float) -> str:
+        secrets = {name: self.plan.secret(file) for name, file in self.target.secrets.items()}
+        environment = {
+            "RESTIC_REPOSITORY": self.target.url,
+            "RESTIC_PASSWORD_FILE": self.target.password_file,
+            "RESTIC_CACHE_DIR": str(self.plan.folder / "cache"),
+            "TMPDIR": "/var/tmp",  # noqa: S108 - restic makes its files there itself, unpredictable and for root
+            "HOME": "/root",
+            "GOMAXPROCS": "2",
+            "GOGC": "20",
+            **self.target.environment,
+            **secrets,
+        }
+        return run([self.plan.engine, *words], name="restic", environment=environment, seconds=seconds)
+
+    def _explained(self, error: CommandFailed) -> BackupError:
+        causes = {
+            None: "does not answer: is the place reachable, is the disk there?",
+            NO_REPOSITORY: "holds no repository",
+            LOCKED: "is locked by another program: is a prune running? It goes on by itself when that ends",
+            WRONG_PASSWORD: f"is not opened by the password in {self.target.password_file}",
+        }
+        cause = causes.get(error.status, "failed")
+        return RepositoryError(f"repository {self.name} ({self.shown}) {cause}: {_words(error.words)}", error.status)
+
+    @property
+    def shown(self) -> str:
+        """Its address without a password."""
+        return re.sub(r"//[^/@]*@", "//", self.target.url)
+
+    def ensure(self) -> None:
+        """Have the repository there: made the first time, and the same one ever after. Raises BackupError."""
+        known = self.state.get("id")
+        try:
+            found = json.loads(self.restic("cat", "config", "--no-lock", seconds=ANSWER_SECONDS))
+        except RepositoryError as error:
+            if error.status != NO_REPOSITORY:
+                raise
+            if known:
+                raise BackupError(
+                    f"repository {self.name} ({self.shown}) is gone, yet it was there before: is its disk mounted? If "
+                    f"it is lost for good: `pi-commerce-backup forget-repository {self.name}`, the next run makes one"
+                ) from error
+            self.restic("init", "--repository-version", "2", seconds=ANSWER_SECONDS)
+            found = json.loads(self.restic("cat", "config", "--no-lock", seconds=ANSWER_SECONDS))
+        if known and found["id"] != known:
+            raise BackupError(
+                f"repository {self.name} ({self.shown}) is another one than before ({found['id'][:8]} instead of "
+                f"{known[:8]}): is the right disk mounted? If it was replaced: `pi-commerce-backup forget-repository "
+                f"{self.name}`"
+            )
+        if not known:
+            self.remember(id=found["id"])
+
+    def backup(self, paths: Iterable[Path], tags: Sequence[str], excluded: Iterable[str] = ()) -> str:
+        """Save the paths as one snapshot; return its id. Raises BackupError when a file could not be read."""
+        words = [word for tag in tags for word in ("--tag", tag)]
+        words += [f"--exclude={pattern}" for pattern in excluded]
+        printed = self.restic(
+            "backup",
+            "--json",
+            "--host",
+            self.plan.host,
+            "--group-by=host",
+            "--compression=auto",
+            "--retry-lock=2m",
+            *words,
+            *map(str, paths),
+        )
+        summary: dict[str, Any] = json.loads(printed.strip().rsplit("\n", 1)[-1])
+        return str(summary["snapshot_id"])
+
+    def snapshots(self) -> list[Snapshot]:
+        """All snapshots, the oldest first; also those of other machines."""
+        found = json.loads(self.restic("snapshots", "--json", "--no-lock", seconds=600)) or []
+        read = (
+            Snapshot(
+                id=entry["id"],
+                time=seconds_of(entry["time"]),
+                host=entry["hostname"],
+                paths=tuple(entry["paths"]),
+                tags=tuple(entry.get("tags") or ()),
+            )
+            for entry in found
+        )
+        return sorted(read, key=lambda snapshot: snapshot.time)
+
+    def read(self, snapshot: Snapshot, path: str) -> str:
+        """The content of one small file."""
+        return self.restic("dump", "--no-lock", snapshot.id, path, seconds=600)
+
+    def fetch(self, snapshot: Snapshot, path: str, target: Path) -> None:
+        """Lay what was saved of a folder out in the empty folder `target`, every block checked. Raises BackupError."""
+        self.restic("restore", "--no-lock", "--verify", f"{snapshot.id}:{path}", "--target", str(target))
+
+    def prune(self) -> str:
+        """Thin out by age; what the engine said. For the admin's side: the Pi's own access may only add."""
+        newest = time.time() + FUTURE_SECONDS
+        ahead = [snapshot for snapshot in self.snapshots() if snapshot.time > newest]
+        if ahead:
+            # Ages count from the newest snapshot: one from next year would make all others too old.
+            raise BackupError(
+                f"repository {self.name}: {len(ahead)} snapshots claim to be from the future ({ahead[0].id[:8]}, host "
+                f"{ahead[0].host}): nothing is removed. Find out who wrote them, remove them with `restic forget <id>`"
+            )
+        self.restic("unlock", seconds=ANSWER_SECONDS)
+        keep = [f"--keep-within-{span}={length}" for span, length in self.plan.keep.items()]
+        # One by one: tags differ from snapshot to snapshot, so that grouped by them none would ever be too many.
+        said = [self.restic("forget", "--group-by=host", f"--tag={kind}", *keep) for kind in ("nightly", "ship")]
+        return "".join([*said, self.restic("prune")])
+
+
+class RepositoryError(BackupError):
+    """restic failed; `status` is its exit code, None when it did not end in time."""
+
+    def __init__(self, message: str, status: int | None) -> None:
+        """Keep both."""
+        super().__init__(message)
+        self.status = status
+
+
+def _words(said: str) -> str:
+    """The last thing restic said, also where it said it as JSON."""
+    lines = [line for line in said.splitlines() if line.strip()]
+    for line in reversed(lines):
+        if line.startswith("{"):
+            told = json.loads(line)
+            text = told.get("message") or (told.get("error") or {}).get("message")
+            if text:
+                return str(text)
+    return " ".join(lines[-3:]) or "it said nothing"

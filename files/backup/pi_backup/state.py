@@ -1,0 +1,99 @@
+"""What happened: for people (`status`), for the audit (status.json) and for Prometheus (metrics.prom)."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from . import files
+from .engine import Repository
+from .plan import Plan
+
+JOBS = ("nightly", "ship")
+
+
+def record(plan: Plan, job: str, problems: list[str], started: float) -> None:
+    """Note how a job ended."""
+    path = plan.folder / "state/jobs.json"
+    jobs = files.read_json(path)
+    now = time.time()
+    entry = jobs.get(job, {})
+    entry.update(started=started, ended=now, problems=problems)
+    if not problems:
+        entry["succeeded"] = now
+    files.write_json(path, {**jobs, job: entry})
+    publish(plan)
+
+
+def skipped(plan: Plan, job: str) -> None:
+    """Count a run that was left out because another one held the lock."""
+    path = plan.folder / "state/jobs.json"
+    jobs = files.read_json(path)
+    entry = jobs.get(job, {})
+    files.write_json(path, {**jobs, job: {**entry, "skipped": entry.get("skipped", 0) + 1}})
+    publish(plan)
+
+
+def collected(plan: Plan) -> dict[str, Any]:
+    """Jobs, repositories, and for each store how old (seconds) what could be restored is; None: nothing could."""
+    now = time.time()
+    repositories = {name: Repository(plan, name).state for name in plan.targets}
+    points = {
+        name: {store.name: state.get("points", {}).get(store.name) for store in plan.stores}
+        for name, state in repositories.items()
+    }
+    return {
+        "jobs": files.read_json(plan.folder / "state/jobs.json"),
+        "repositories": repositories,
+        "rpo": {
+            name: {store: None if point is None else now - point for store, point in stores.items()}
+            for name, stores in points.items()
+        },
+        "chain": files.read_json(plan.folder / "state/chain.json"),
+        "unfinished": files.read_json(plan.folder / "state/restore.json"),
+    }
+
+
+def publish(plan: Plan) -> None:
+    """Write status.json and metrics.prom."""
+    found = collected(plan)
+    files.write_json(plan.folder / "status.json", found)
+    lines = [
+        "# HELP pi_backup_point_timestamp_seconds Moment up to which a store can be restored.",
+        "# TYPE pi_backup_point_timestamp_seconds gauge",
+    ]
+    lines += [
+        f'pi_backup_point_timestamp_seconds{{repository="{name}",store="{store}"}} {point:.0f}'
+        for name, state in found["repositories"].items()
+        for store, point in state.get("points", {}).items()
+    ]
+    for metric, key, text in (
+        ("pi_backup_success_timestamp_seconds", "succeeded", "When a job last did all it had to do."),
+        ("pi_backup_skipped_total", "skipped", "Runs left out because another one was still at work."),
+    ):
+        kind = "counter" if key == "skipped" else "gauge"
+        lines += [f"# HELP {metric} {text}", f"# TYPE {metric} {kind}"]
+        lines += [f'{metric}{{job="{job}"}} {entry[key]:.0f}' for job, entry in found["jobs"].items() if key in entry]
+    files.write(plan.folder / "metrics.prom", "\n".join(lines) + "\n")
+    (plan.folder / "metrics.prom").chmod(0o644)
+
+
+def table(plan: Plan) -> tuple[list[str], bool]:
+    """Lines for a person, and whether all is well: nothing older than 15 minutes, no problem, no restore cut off."""
+    found = collected(plan)
+    lines, well = [], not found["unfinished"]
+    for name, stores in found["rpo"].items():
+        for store, age in stores.items():
+            good = age is not None and age <= 15 * 60
+            well = well and good
+            lines.append(f"{name:<8} {store:<20} {'nothing yet' if age is None else f'{age:.0f} s old'}")
+    for job in JOBS:
+        entry = found["jobs"].get(job, {})
+        ended = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(entry["ended"])) if "ended" in entry else "never"
+        lines.append(f"{job:<8} ended {ended}, left out {entry.get('skipped', 0)} times")
+        for problem in entry.get("problems", []):
+            well = False
+            lines.append(f"         {problem}")
+    if found["unfinished"]:
+        lines.append("a restore was cut off: `pi-commerce-backup restore --resume` completes it")
+    return lines, well
