@@ -43,7 +43,7 @@ PLAY = [
 
 # What the service files of the catalog ask for.
 VARIABLES = {
-    "images": {"n8n": "unused", "postgres": "unused"},
+    "images": {"n8n": "unused", "postgres": "unused", "redis": "unused"},
     "base_timezone": "Europe/Berlin",
     "site_address": "shop.test",
     "services_memory": {},

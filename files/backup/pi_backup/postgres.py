@@ -103,7 +103,7 @@ class Server:
         It lies in `<spool>/base`. Raises BackupError.
         """
         folder = f"{mount_of(self.plan, self.container, self.store.spool)}/base"
-        size = int(self.sql("SELECT sum(pg_database_size(oid)) >> 20 FROM pg_database")[0])
+        size = int(self.sql("SELECT (sum(pg_database_size(oid)) / 1048576)::int FROM pg_database")[0])
         self.drop_base()
         files.require_room(self.spool, size + 4 * SEGMENT_MIB, f"a base of {self.container}")
         # With the log it needs to be whole by itself, even where the spool has a gap.

@@ -1,0 +1,273 @@
+"""A small shop (PostgreSQL, Valkey, a service with files) with the backup program beside it, all in containers."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from typing import Any, NamedTuple
+
+from automation_stack import ROOT, compose_service
+from docker import DockerClient
+from docker.models.containers import Container
+from passlib.hash import bcrypt
+from redis_server import LABELS, image_of, wait_until
+
+PROGRAM = ROOT / "files/backup"
+FOLDER = "/var/backups/pi-commerce"
+SECRETS = "/etc/pi-commerce/backup/secrets"
+PLAN = "/etc/pi-commerce/backup/plan.json"
+USERS = "user default on nopass ~* &* +@all\nuser backup on >{password} resetkeys resetchannels -@all +ping +bgsave +info\n"
+
+
+class Said(NamedTuple):
+    """How a command ended, and everything it printed."""
+
+    status: int
+    output: str
+
+
+class Shop:
+    """Everything has names of its own, so that several can stand side by side."""
+
+    def __init__(self, engine: DockerClient) -> None:
+        """Start it; `repositories` are `near` (a folder) and `far` (a server that lets nobody delete)."""
+        self.engine = engine
+        self.project = f"pct-{secrets.token_hex(4)}"
+        self.containers: list[Container] = []
+        self.password = secrets.token_urlsafe(24)
+        self.far_password = secrets.token_urlsafe(24)
+        self.network = engine.networks.create(self.project, internal=True, labels=LABELS)
+        self.postgres = self._postgres()
+        self.redis = self._redis()
+        self.files = self._run("files", image_of(engine, "backup-host"), volumes={self.volume("files_data"): "/data"})
+        self.far = self._far()
+        self.host = self._run(
+            "host",
+            image_of(engine, "backup-host"),
+            volumes={
+                "/var/run/docker.sock": "/var/run/docker.sock",
+                self.root: self.root,
+                str(PROGRAM): "/usr/local/lib/pi-commerce/backup",
+            },
+        )
+        self.write("/root/operator", self._keys())
+        self.recipient = self.shell("age-keygen -y /root/operator").output.strip()
+        self.write_plan()
+        wait_until(lambda: self.sql("SELECT 1", check=False).status == 0, 120, "PostgreSQL answers")
+        self.sql("CREATE ROLE shop LOGIN")
+        self.sql("CREATE DATABASE shop OWNER shop")
+        self.sql("REVOKE ALL ON DATABASE shop FROM PUBLIC; GRANT CONNECT ON DATABASE shop TO shop")
+        self.sql("CREATE TABLE orders (id serial PRIMARY KEY, word text, at timestamptz DEFAULT now())", "shop")
+
+    @property
+    def root(self) -> str:
+        """Where the engine keeps its volumes."""
+        return f"{self.engine.info()['DockerRootDir']}/volumes"
+
+    def volume(self, name: str) -> str:
+        """Full name of a volume."""
+        return f"{self.project}_{name}"
+
+    def _run(self, name: str, image: str, **options: Any) -> Container:
+        mounts = options.pop("volumes", {})
+        container = self.engine.containers.run(
+            image,
+            options.pop("command", None),
+            name=f"{self.project}-{name}-1",
+            detach=True,
+            labels=LABELS,
+            network=self.project,
+            networking_config={self.project: self.engine.api.create_endpoint_config(aliases=[name])},
+            volumes={source: {"bind": target, "mode": "rw"} for source, target in mounts.items()},
+            **options,
+        )
+        self.containers.append(container)
+        return container
+
+    def _postgres(self) -> Container:
+        service = compose_service("postgres")
+        return self._run(
+            "postgres",
+            image_of(self.engine, "postgres"),
+            command=[word.replace("$$", "$") for word in service["command"]],
+            entrypoint=[word.replace("$$", "$") for word in service["entrypoint"]],
+            user=service["user"],
+            environment={"POSTGRES_PASSWORD": self.password, **_plain(service["environment"])},
+            tmpfs=dict(mount.split(":") for mount in service["tmpfs"]),
+            read_only=True,
+            volumes={
+                self.volume("postgres_spool"): "/var/lib/postgresql",
+                self.volume("postgres_data"): "/var/lib/postgresql/data",
+            },
+        )
+
+    def _redis(self) -> Container:
+        service = compose_service("redis")
+        script = f"printf '{USERS.format(password=self.password)}' > /tmp/users.acl"
+        command = ["/tmp/users.acl" if word == "/run/secrets/redis_users" else word for word in service["command"]]
+        entrypoint = [word.replace("$$", "$") for word in service["entrypoint"]]
+        entrypoint[2] = f"{script}\n{entrypoint[2]}"
+        return self._run(
+            "redis",
+            image_of(self.engine, "valkey"),
+            command=command,
+            entrypoint=entrypoint,
+            user=service["user"],
+            tmpfs=dict(mount.split(":") for mount in service["tmpfs"]),
+            read_only=True,
+            volumes={self.volume("redis_data"): "/data"},
+        )
+
+    def _far(self) -> Container:
+        line = f"pi:{bcrypt.using(rounds=4, ident='2y').hash(self.far_password)}"
+        return self._run(
+            "far",
+            image_of(self.engine, "rest-server"),
+            entrypoint=["sh", "-c"],
+            command=[
+                f"echo '{line}' > /tmp/users && exec restic-rest-server --path /data --listen :8000 "
+                "--append-only --private-repos --htpasswd-file /tmp/users"
+            ],
+            volumes={self.volume("far_data"): "/data"},
+        )
+
+    def _keys(self) -> str:
+        code, output = self.host.exec_run(["age-keygen"], stderr=False)
+        assert code == 0, output
+        return str(output.decode())
+
+    # --- the program ---------------------------------------------------------------------------------------
+
+    def plan(self, **changes: Any) -> dict[str, Any]:
+        """The plan document, with other top-level values where they are given."""
+
+        def service(name: str, stores: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
+            known = {"postgres": ("postgres", 999, 999), "redis": ("valkey", 999, 1000)}
+            image, uid, gid = known.get(name, ("backup-host", 1000, 1000))
+            common = {"name": name, "image": image_of(self.engine, image), "uid": uid, "gid": gid}
+            return {**common, "needs": [], "databases": [], "stores": stores, **more}
+
+        postgres = {"kind": "postgres", "volume": "postgres_data", "spool": "postgres_spool", "databases": ["shop"]}
+        redis = {"kind": "redis", "volume": "redis_data", "user": "backup", "password_secret": "redis_backup_password"}
+        return {
+            "host": "shop-pi",
+            "project": self.project,
+            "folder": FOLDER,
+            "engine": "restic",
+            "secrets_folder": SECRETS,
+            "repositories": {
+                "near": {"url": f"{FOLDER}/near", "password_file": f"{SECRETS}/backup_near_password"},
+                "far": {
+                    "url": "rest:http://far:8000/pi/",
+                    "password_file": f"{SECRETS}/backup_far_password",
+                    "environment": {"RESTIC_REST_USERNAME": "pi"},
+                    "secrets": {"RESTIC_REST_PASSWORD": "far_access"},
+                },
+            },
+            "recipients": [self.recipient],
+            "sealed": [SECRETS],
+            "host_paths": ["/etc"],
+            "spool_mib": 1024,
+            "keep": {"hourly": "2d", "daily": "30d", "weekly": "63d", "monthly": "1y"},
+            "services": [
+                service("postgres", [postgres]),
+                service("redis", [redis]),
+                service("files", [{"kind": "volume", "volume": "files_data"}], needs=["redis"]),
+                service("web", [], needs=["postgres"], databases=["shop"]),
+            ],
+            **changes,
+        }
+
+    def write_plan(self, **changes: Any) -> None:
+        """Write the plan and the secrets it needs."""
+        self.write(PLAN, json.dumps(self.plan(**changes)))
+        for name, text in {
+            "backup_near_password": "near " + self.password,
+            "backup_far_password": "far " + self.password,
+            "far_access": self.far_password,
+            "redis_backup_password": self.password,
+        }.items():
+            self.write(f"{SECRETS}/{name}", text)
+
+    def write(self, path: str, content: str) -> None:
+        """Write a file on the machine."""
+        code, output = self.host.exec_run(
+            ["sh", "-c", 'mkdir -p "$(dirname "$1")" && printf %s "$2" > "$1"', "-", path, content]
+        )
+        assert code == 0, output
+
+    def shell(self, script: str, container: Container | None = None, user: str = "") -> Said:
+        """Run a script on the machine, or in another container."""
+        code, output = (container or self.host).exec_run(["sh", "-c", script], user=user)
+        return Said(int(code), output.decode(errors="replace"))
+
+    def backup(self, *words: str) -> Said:
+        """Run the backup program."""
+        code, output = self.host.exec_run(["python3", "-m", "pi_backup", *words])
+        return Said(int(code), output.decode(errors="replace"))
+
+    def must(self, *words: str) -> str:
+        """Run it; it has to succeed."""
+        said = self.backup(*words)
+        assert said.status == 0, said.output
+        return said.output
+
+    def state(self, name: str) -> dict[str, Any]:
+        """A state file of the program."""
+        found: dict[str, Any] = json.loads(self.shell(f"cat {FOLDER}/state/{name}.json").output)
+        return found
+
+    def restic(self, *words: str, repository: str = "near") -> Said:
+        """Run the engine on a repository, as the program does."""
+        url = {"near": f"{FOLDER}/near", "far": f"rest:http://pi:{self.far_password}@far:8000/pi/"}[repository]
+        environment = {
+            "RESTIC_REPOSITORY": url,
+            "RESTIC_PASSWORD_FILE": f"{SECRETS}/backup_{repository}_password",
+            "RESTIC_CACHE_DIR": f"{FOLDER}/cache",
+        }
+        code, output = self.host.exec_run(["restic", *words], environment=environment)
+        return Said(int(code), output.decode(errors="replace"))
+
+    # --- its data ------------------------------------------------------------------------------------------
+
+    def sql(self, query: str, database: str = "postgres", check: bool = True) -> Said:
+        """Run a query as the superuser."""
+        client = ["psql", "-XAtq", "-h", "127.0.0.1", "-U", "postgres", "-d", database]
+        code, output = self.postgres.exec_run([*client, "-c", query], environment={"PGPASSWORD": self.password})
+        said = Said(int(code), output.decode().strip())
+        assert not check or said.status == 0, said.output
+        return said
+
+    def order(self, word: str) -> float:
+        """Insert an order; the server's time after it was committed."""
+        self.sql(f"INSERT INTO orders (word) VALUES ('{word}')", "shop")
+        return float(self.sql("SELECT extract(epoch FROM clock_timestamp())").output)
+
+    def orders(self) -> list[str]:
+        """The words of all orders."""
+        return self.sql("SELECT word FROM orders ORDER BY id", "shop").output.splitlines()
+
+    def cli(self, *words: str) -> str:
+        """Answer of Valkey."""
+        code, output = self.redis.exec_run(["valkey-cli", *words])
+        assert code == 0, output.decode()
+        return str(output.decode().strip())
+
+    def remove(self) -> None:
+        """Remove everything of it, also what a restore has kept."""
+        for container in reversed(self.containers):
+            container.remove(force=True, v=True)
+        label = f"pi-commerce.scratch={self.project}"
+        for container in self.engine.containers.list(all=True, filters={"label": label}):
+            container.remove(force=True, v=True)
+        for volume in self.engine.volumes.list():
+            if volume.name.startswith(f"{self.project}_"):
+                volume.remove(force=True)
+        self.network.remove()
+
+
+def _plain(environment: dict[str, str]) -> dict[str, str]:
+    """Settings without those that name a secret's file."""
+    return {name: text for name, text in environment.items() if not name.endswith("_FILE")}
+
+
