@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from typing import Any
 
 from cryptography import x509
 from declared import Step
@@ -16,8 +18,8 @@ from checks.base import Check, words
 
 DAY = 86400
 CERTIFICATE_WARNING_DAYS, CERTIFICATE_FAILING_DAYS = 30, 7
-# A night and the time a backup takes; two nights.
-BACKUP_WARNING_HOURS, BACKUP_FAILING_HOURS = 26, 50
+# Minutes until a job of the backup is late, and very late: two that were left out; a night and the time it takes.
+BACKUP_MINUTES = {"ship": (15, 60), "nightly": (26 * 60, 50 * 60)}
 DISK_WARNING_PERCENT, DISK_FAILING_PERCENT = 85, 95
 # A Pi 4 slows down at 80 degrees.
 HEAT_WARNING, HEAT_FAILING = 70.0, 80.0
@@ -79,41 +81,45 @@ class Certificates(Check):
 
 
 class Backup(Check):
-    """The age of the last finished backup."""
+    """How long ago each job of the backup last did all it had to do, and what went wrong with the last one."""
 
     name = "backup"
     # Written by the roles: since it is there, backups are due.
     command = "/usr/local/sbin/pi-commerce-backup"
 
     def question(self) -> str:
-        """The Pi's clock, since when backups are due, and the finished ones with their times."""
-        folder = words([self.value("backup_folder")])
-        return (
-            f"set -eu\ndate '+now %s'\nstat --format 'due %Y' {self.command}\n"
-            f"[ ! -d {folder} ] || find {folder} -mindepth 1 -maxdepth 1 -type d -name '20*' ! -name '*.partial'"
-            " -printf '%f %T@\\n'"
-        )
+        """The Pi's clock, since when backups are due, and what the program says of itself."""
+        status = words([f"{self.value('backup_folder')}/status.json"])
+        return f"set -eu\ndate +%s\nstat --format %Y {self.command}\n[ ! -e {status} ] || cat {status}"
 
     def judge(self, answer: Answer) -> Iterator[Finding]:
-        """None, or an old one."""
-        hours, text = self.age(answer)
-        if hours > BACKUP_WARNING_HOURS:
-            level = FAILING if hours > BACKUP_FAILING_HOURS else WARNING
-            yield Finding(level, text, "pi-commerce-backup, on the Pi, says what is wrong; is cron running?")
+        """Jobs that are late or had problems, and a restore that was cut off."""
+        remedy = "pi-commerce-backup status, on the Pi, says what is wrong; is cron running?"
+        jobs, status = self.read(answer)
+        for job, (warning, failing) in BACKUP_MINUTES.items():
+            minutes, text = jobs[job]
+            if minutes > warning:
+                yield Finding(FAILING if minutes > failing else WARNING, f"{job}: {text}", remedy)
+            for problem in status.get("jobs", {}).get(job, {}).get("problems", []):
+                yield Finding(WARNING, f"{job}: {problem}", remedy)
+        if status.get("unfinished"):
+            yield Finding(FAILING, "a restore was cut off", "pi-commerce-backup restore --resume, on the Pi")
 
     def summary(self, answer: Answer) -> str:
-        """How old it is."""
-        return self.age(answer)[1]
+        """How old the last ones are."""
+        return ", ".join(f"{job} {text}" for job, (_, text) in self.read(answer)[0].items())
 
     @staticmethod
-    def age(answer: Answer) -> tuple[float, str]:
-        """Hours since the last backup, or since the first could have been made; and the same in words."""
-        times = {name: float(time) for name, time in (line.split(" ") for line in answer.output.splitlines())}
-        now, due = times.pop("now"), times.pop("due")
-        hours = (now - max(times.values(), default=due)) / 3600
-        if times:
-            return hours, f"{len(times)} kept, the last is {hours:.0f} h old"
-        return hours, f"none yet, the command for it is {hours:.0f} h old"
+    def read(answer: Answer) -> tuple[dict[str, tuple[float, str]], dict[str, Any]]:
+        """Minutes since each job's last success, or since the first could have been, in words too; the whole status."""
+        now, due, *rest = answer.output.split("\n", 2)
+        status: dict[str, Any] = json.loads("".join(rest) or "{}")
+        found = {}
+        for job in BACKUP_MINUTES:
+            made = status.get("jobs", {}).get(job, {}).get("succeeded")
+            minutes = (float(now) - float(made or due)) / 60
+            found[job] = (minutes, f"{minutes:.0f} min ago" if made else f"none yet, due for {minutes:.0f} min")
+        return found, status
 
 
 class Disk(Check):

@@ -81,14 +81,39 @@ def is_limit(value: Any) -> bool:
     )
 
 
+def is_repository(name: Any, value: Any) -> bool:
+    """Whether an entry of backup_repositories has a name, an address without a password, and settings that are texts."""
+    if not isinstance(value, Mapping) or set(value) - {"url", "environment", "secrets"}:
+        return False
+    given = {**value.get("environment", {}), **value.get("secrets", {})}
+    return (
+        re.fullmatch(r"[a-z][a-z0-9_]*", str(name)) is not None
+        and re.fullmatch(r"/\S+|(rest|sftp|s3|b2|rclone|azure|gs|swift):\S+", str(value.get("url"))) is not None
+        and re.search(r"//[^/@]*:[^/@]*@", str(value["url"])) is None
+        and all(re.fullmatch(r"[A-Z][A-Z0-9_]*", str(key)) and isinstance(given[key], str) for key in given)
+    )
+
+
+SPANS = ("hourly", "daily", "weekly", "monthly", "yearly")
+PERIOD = r"([1-9]\d*[hdmy])+"
 LABEL = r"[a-z0-9A-Z]([a-z0-9A-Z-]{0,61}[a-z0-9A-Z])?"
 _MIB = _whole(0, 1024 * 1024)
 # What types and choices cannot say, by variable. Sizes and ports of services are judged by the catalog.
 RULES: dict[str, Rule] = {
     "backup_folder": _matching("an absolute path below another folder", r"/[^/\s]+(/[^/\s]+)+"),
     "backup_hour": _whole(0, 23),
-    "backup_keep_days": _whole(1, 3650),
+    "backup_keep": Rule(
+        "a mapping with hourly, daily, weekly or monthly, each a time such as 30d",
+        lambda keep: bool(keep) and all(span in SPANS and re.fullmatch(PERIOD, str(keep[span])) for span in keep),
+    ),
     "backup_minute": _whole(0, 59),
+    "backup_recipients": _each(_matching("a public key of age (age1...)", r"age1[02-9ac-hj-np-z]{58}")),
+    "backup_repositories": Rule(
+        "a mapping of names (near, far), each with a url without a password, and perhaps environment and secrets",
+        lambda places: bool(places) and all(is_repository(name, places[name]) for name in places),
+    ),
+    "backup_ship_minutes": Rule("a divisor of 60, at most 15", lambda value: 0 < value <= 15 and 60 % value == 0),
+    "backup_spool_mib": _whole(64, 65536),
     "base_hostname": _matching("a host name without dots: letters, digits and -", LABEL),
     "base_timezone": Rule("a name from the time zone database, such as Europe/Berlin", is_time_zone),
     "base_users": _each(Rule("a login name with public keys as in authorized_keys", is_login)),

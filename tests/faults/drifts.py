@@ -127,8 +127,8 @@ DRIFTS = [
     _in_file(
         "deleted cron line",
         "/etc/cron.d/pi-commerce-backup",
-        "sed -i '/root pi-commerce-backup$/d' /etc/cron.d/pi-commerce-backup",
-        restored="grep -q '^30 2 \\* \\* \\* root pi-commerce-backup$' /etc/cron.d/pi-commerce-backup",
+        "sed -i '/pi-commerce-backup ship$/d' /etc/cron.d/pi-commerce-backup",
+        restored="grep -q '^\\*/5 .* pi-commerce-backup ship$' /etc/cron.d/pi-commerce-backup",
     ),
     _in_file(
         "backup command that is not executable",

@@ -56,7 +56,7 @@ FIRST_RUN = [
     Point(SCHEMA, "controller", step=("subprocess.Popen", "psql", 2)),
     Point(WORKFLOWS, "run", process=r"^node .*import:workflow"),
     Point(WORKFLOWS, "session", step=("http.client.send", "/publish", 2)),
-    Point("Write the backup command and its nightly line", "run", step=("os.rename", "cron.d", 1)),
+    Point("Write the backup program, its plan and its hours", "run", step=("os.rename", "cron.d", 1)),
 ]
 
 # Settings that change on a machine that has been running.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -220,24 +221,33 @@ def test_entrance_without_a_certificate_fails() -> None:
 
 
 @pytest.mark.parametrize(
-    ("due", "last", "levels"),
+    ("due", "ship", "nightly", "levels"),
     [
-        (1, None, []),
-        (30, None, ["warning"]),
-        (500, None, ["failing"]),
-        (500, 20, []),
-        (500, 27, ["warning"]),
-        (500, 51, ["failing"]),
+        (1, None, None, []),
+        (30, None, None, ["warning"]),
+        (30 * 60, None, None, ["failing", "warning"]),
+        (51 * 60, None, None, ["failing", "failing"]),
+        (99 * 60, 5, 20 * 60, []),
+        (99 * 60, 16, 20 * 60, ["warning"]),
+        (99 * 60, 61, 27 * 60, ["failing", "warning"]),
+        (99 * 60, 5, 51 * 60, ["failing"]),
     ],
 )
-def test_backup_ages(due: int, last: int | None, levels: list[str]) -> None:
-    made = (
-        []
-        if last is None
-        else [f"2026-01-30T02-30-00 {NOW - last * 3600 + 0.25}", f"2020-01-01T02-30-00 {NOW - 10**7}"]
-    )
-    output = "\n".join([f"now {NOW:.0f}", f"due {NOW - due * 3600:.0f}", *made])
+def test_backup_ages(due: int, ship: int | None, nightly: int | None, levels: list[str]) -> None:
+    """All in minutes."""
+    ages = {"ship": ship, "nightly": nightly}
+    jobs = {job: {"succeeded": NOW - age * 60, "problems": []} for job, age in ages.items() if age is not None}
+    output = f"{NOW:.0f}\n{NOW - due * 60:.0f}\n" + (json.dumps({"jobs": jobs}) if jobs else "")
     assert [level for level, _ in judged(Backup([COMPOSE]), output)] == levels
+
+
+def test_backup_that_had_problems_or_was_cut_off_says_so() -> None:
+    fine = {"succeeded": NOW, "problems": []}
+    status = {"jobs": {"ship": {**fine, "problems": ["far is away"]}, "nightly": fine}, "unfinished": {"name": "x"}}
+    found = judged(Backup([COMPOSE]), f"{NOW:.0f}\n{NOW:.0f}\n{json.dumps(status)}")
+    assert [level for level, _ in found] == ["warning", "failing"]
+    assert "far is away" in found[0][1]
+    assert "cut off" in found[1][1]
 
 
 @pytest.mark.parametrize(

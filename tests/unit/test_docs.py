@@ -54,7 +54,7 @@ def test_every_page_says_in_its_first_line_that_it_is_written_by_a_command() -> 
 CHANGES = [
     (
         "roles/backup/meta/argument_specs.yml",
-        "How many nights are kept.",
+        "Minute at which everything is saved.",
         "Nights.",
         ["docs/variables.md", "roles/backup/README.md"],
     ),
@@ -105,9 +105,9 @@ def test_writing_brings_outdated_and_missing_pages_up_to_date(project: Path) -> 
 REFUSED = [
     (
         "roles/backup/meta/argument_specs.yml",
-        "description: How many nights are kept.",
+        "description: Minute at which everything is saved.",
         'description: ""',
-        r"roles/backup/meta/argument_specs\.yml: backup_keep_days has no description",
+        r"roles/backup/meta/argument_specs\.yml: backup_minute has no description",
     ),
     (
         "roles/base/meta/argument_specs.yml",

@@ -22,7 +22,7 @@ CERTIFICATE = certificate(KEY, 2030, 2031)
 def good() -> dict[str, Any]:
     """The variables of the virtual Pi that need no rendering, and stand-ins for those that do."""
     common = yaml.safe_load((plays.ROOT / "inventory/group_vars/all.yml").read_text())
-    images = {name: f"registry.test:5000/{name}:1" for name in ("postgres", "redis", "n8n", "proxy", "python")}
+    images = {name: f"registry.test:5000/{name}:1" for name in ("postgres", "redis", "n8n", "proxy", "python", "restic")}
     return {**common, "images": images, "site_address": "192.0.2.10", "rate_limiter_image": "ours/rate_limiter:1"}
 
 
@@ -51,8 +51,22 @@ BAD = [
     ("backup_folder", "/var"),
     ("backup_hour", 24),
     ("backup_hour", -1),
-    ("backup_keep_days", 0),
+    ("backup_keep", {}),
+    ("backup_keep", {"nightly": "2d"}),
+    ("backup_keep", {"daily": "30 days"}),
     ("backup_minute", "60"),
+    ("backup_recipients", ["ssh-ed25519 AAAAC3Nz"]),
+    ("backup_repositories", {}),
+    ("backup_repositories", {"near": {}}),
+    ("backup_repositories", {"near": {"url": "relative/folder"}}),
+    ("backup_repositories", {"near": {"url": "/backups", "password": "in plain sight"}}),
+    ("backup_repositories", {"far": {"url": "rest:https://pi:in-plain-sight@nas.example/pi"}}),
+    ("backup_repositories", {"far": {"url": "s3:https://s3.example/pi", "secrets": {"AWS_ACCESS_KEY_ID": 1}}}),
+    ("backup_repositories", {"far away": {"url": "/backups"}}),
+    ("backup_ship_minutes", 0),
+    ("backup_ship_minutes", 7),
+    ("backup_ship_minutes", 30),
+    ("backup_spool_mib", 16),
     ("base_hostname", "shop.example"),
     ("base_hostname", "-shop"),
     ("base_timezone", "Mars/Olympus"),

@@ -29,6 +29,12 @@ def test_n8n_is_the_same_everywhere() -> None:
     assert len(set(versions.values())) == 1, f"name the same version of n8n in all of them: {versions}"
 
 
+def test_the_backup_engine_is_the_same_everywhere() -> None:
+    virtual = yaml.safe_load((plays.ROOT / "inventory/virtual/group_vars/all/virtual.yml").read_text())["images"]
+    built = yaml.safe_load((plays.ROOT / "molecule/images/images.yml").read_text())["restic"]["version"]
+    assert virtual["restic"].rpartition(":")[2] == built == production()["restic"]
+
+
 def test_our_services_are_built_on_the_python_that_production_has() -> None:
     for dockerfile in (plays.ROOT / "files/services").glob("*/Dockerfile"):
         base = re.search(r"^ARG BASE=.*:(.+)$", dockerfile.read_text(), re.MULTILINE)

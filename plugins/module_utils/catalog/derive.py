@@ -200,12 +200,15 @@ def probes(catalog: Catalog) -> list[Row]:
 
 
 def secret_files(catalog: Catalog) -> list[Row]:
-    """Secrets that are mounted: the file, the user who may read it and the services that do."""
+    """Secrets that are mounted: the file, the user who may read it and the services that do; and root's, for dumps."""
     readers: dict[str, list[str]] = {}
     for service in catalog:
         for secret in service.secrets:
             readers.setdefault(secret, []).append(service.name)
+    dumpers = sorted({entry["password_secret"] for entry in backup_manifest(catalog) if "password_secret" in entry})
     return [
+        {"name": name, "path": f"{SECRETS_DIR}/{name}", "uid": 0, "gid": 0, "services": []} for name in dumpers
+    ] + [
         {
             "name": name,
             "path": f"{SECRETS_DIR}/{name}",
