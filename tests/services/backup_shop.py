@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
 from typing import Any, NamedTuple
 
-from automation_stack import ROOT, compose_service
+from automation_stack import ROOT, VARIABLES, compose_service
 from docker import DockerClient
 from docker.models.containers import Container
 from passlib.hash import bcrypt
@@ -16,7 +17,11 @@ PROGRAM = ROOT / "files/backup"
 FOLDER = "/var/backups/pi-commerce"
 SECRETS = "/etc/pi-commerce/backup/secrets"
 PLAN = "/etc/pi-commerce/backup/plan.json"
-USERS = "user default on nopass ~* &* +@all\nuser backup on >{password} resetkeys resetchannels -@all +ping +bgsave +info\n"
+# Small, so that a test can fill it.
+SPOOL_MIB = 12
+USERS = (
+    "user default on nopass ~* &* +@all\nuser backup on >{password} resetkeys resetchannels -@all +ping +bgsave +info\n"
+)
 
 
 class Said(NamedTuple):
@@ -30,17 +35,22 @@ class Shop:
     """Everything has names of its own, so that several can stand side by side."""
 
     def __init__(self, engine: DockerClient) -> None:
-        """Start it; `repositories` are `near` (a folder) and `far` (a server that lets nobody delete)."""
+        """Choose its names; nothing is started."""
         self.engine = engine
         self.project = f"pct-{secrets.token_hex(4)}"
         self.containers: list[Container] = []
         self.password = secrets.token_urlsafe(24)
         self.far_password = secrets.token_urlsafe(24)
-        self.network = engine.networks.create(self.project, internal=True, labels=LABELS)
+
+    def start(self) -> None:
+        """Start everything, and save it; `near` is a folder, `far` a server that lets nobody delete."""
+        engine = self.engine
+        engine.networks.create(self.project, internal=True, labels=LABELS)
         self.postgres = self._postgres()
         self.redis = self._redis()
         self.files = self._run("files", image_of(engine, "backup-host"), volumes={self.volume("files_data"): "/data"})
         self.far = self._far()
+        self.web = self._run("web", image_of(engine, "backup-host"))
         self.host = self._run(
             "host",
             image_of(engine, "backup-host"),
@@ -58,11 +68,18 @@ class Shop:
         self.sql("CREATE DATABASE shop OWNER shop")
         self.sql("REVOKE ALL ON DATABASE shop FROM PUBLIC; GRANT CONNECT ON DATABASE shop TO shop")
         self.sql("CREATE TABLE orders (id serial PRIMARY KEY, word text, at timestamptz DEFAULT now())", "shop")
+        self.order("first")
+        self.must("ship")
 
     @property
     def root(self) -> str:
         """Where the engine keeps its volumes."""
         return f"{self.engine.info()['DockerRootDir']}/volumes"
+
+    @property
+    def near(self) -> str:
+        """Settings with which a shell on the machine opens the near repository."""
+        return f"RESTIC_REPOSITORY={FOLDER}/near RESTIC_PASSWORD_FILE={SECRETS}/backup_near_password"
 
     def volume(self, name: str) -> str:
         """Full name of a volume."""
@@ -86,10 +103,13 @@ class Shop:
 
     def _postgres(self) -> Container:
         service = compose_service("postgres")
+        limit = str(VARIABLES["backup_spool_mib"])
         return self._run(
             "postgres",
             image_of(self.engine, "postgres"),
-            command=[word.replace("$$", "$") for word in service["command"]],
+            command=[
+                word.replace("$$", "$").replace(f"-ge {limit} ", f"-ge {SPOOL_MIB} ") for word in service["command"]
+            ],
             entrypoint=[word.replace("$$", "$") for word in service["entrypoint"]],
             user=service["user"],
             environment={"POSTGRES_PASSWORD": self.password, **_plain(service["environment"])},
@@ -212,6 +232,17 @@ class Shop:
         assert said.status == 0, said.output
         return said.output
 
+    def confirmed(self, *words: str) -> str:
+        """Restore with the words that the plan asks for; the name under which the replaced state is kept."""
+        shown = self.backup("restore", *words)
+        assert shown.status == 2, shown.output
+        asked = re.search(r'--confirm "(.+)"', shown.output)
+        assert asked is not None, shown.output
+        done = self.must("restore", *words, "--confirm", asked[1])
+        kept = re.search(r"kept as (\w+)", done)
+        assert kept is not None, done
+        return kept[1]
+
     def state(self, name: str) -> dict[str, Any]:
         """A state file of the program."""
         found: dict[str, Any] = json.loads(self.shell(f"cat {FOLDER}/state/{name}.json").output)
@@ -263,11 +294,10 @@ class Shop:
         for volume in self.engine.volumes.list():
             if volume.name.startswith(f"{self.project}_"):
                 volume.remove(force=True)
-        self.network.remove()
+        for network in self.engine.networks.list(names=[self.project]):
+            network.remove()
 
 
 def _plain(environment: dict[str, str]) -> dict[str, str]:
     """Settings without those that name a secret's file."""
     return {name: text for name, text in environment.items() if not name.endswith("_FILE")}
-
-

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import docker
 import pytest
+from backup_shop import Shop
 from docker import DockerClient
 from rate_limiter_server import POLICIES, SOURCE, Client, RateLimiter, build_image
 from redis_server import LABELS, RedisServer
@@ -67,3 +68,14 @@ def client(limiter: RateLimiter) -> Iterator[Client]:
 def tenant() -> str:
     """A key that no other test uses."""
     return secrets.token_hex(8)
+
+
+@pytest.fixture(scope="session")
+def shop(engine: DockerClient) -> Iterator[Shop]:
+    """A shop that has been saved once, with a base."""
+    made = Shop(engine)
+    try:
+        made.start()
+        yield made
+    finally:
+        made.remove()

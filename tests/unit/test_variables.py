@@ -22,7 +22,9 @@ CERTIFICATE = certificate(KEY, 2030, 2031)
 def good() -> dict[str, Any]:
     """The variables of the virtual Pi that need no rendering, and stand-ins for those that do."""
     common = yaml.safe_load((plays.ROOT / "inventory/group_vars/all.yml").read_text())
-    images = {name: f"registry.test:5000/{name}:1" for name in ("postgres", "redis", "n8n", "proxy", "python", "restic")}
+    images = {
+        name: f"registry.test:5000/{name}:1" for name in ("postgres", "redis", "n8n", "proxy", "python", "restic")
+    }
     return {**common, "images": images, "site_address": "192.0.2.10", "rate_limiter_image": "ours/rate_limiter:1"}
 
 

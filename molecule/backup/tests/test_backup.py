@@ -1,69 +1,139 @@
-"""A night's copy, made as cron makes it, and the shop restored from it."""
+"""The shop saved as cron does it, and brought back."""
 
 from __future__ import annotations
 
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 from testinfra.host import Host
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "plugins/module_utils"))
+import age_keys
+
 PSQL = "docker exec -i pi-commerce-postgres-1 psql -U postgres -XAtq -v ON_ERROR_STOP=1"
+LIBRARY = "/usr/local/lib/pi-commerce"
 
 
 @pytest.fixture(scope="module")
 def folder(variables: dict[str, Any]) -> str:
-    """Where the nights lie."""
+    """Where the program keeps its state."""
     return str(variables["backup_folder"])
 
 
 @pytest.fixture(scope="module")
-def night(host: Host, folder: str, variables: dict[str, Any]) -> str:
-    """The folder of a night that cron's line has just made, with a row that was there before."""
-    host.check_output(
-        f"{PSQL} -d shop -c %s", "DROP TABLE IF EXISTS molecule; CREATE TABLE molecule AS SELECT 'kept' AS word"
-    )
+def near(variables: dict[str, Any]) -> str:
+    """The repository on the machine itself."""
+    return str(variables["backup_repositories"]["near"]["url"])
+
+
+def cron(host: Host, job: str) -> list[str]:
+    """The fields of a job's line, and how cron runs it."""
     lines = host.file("/etc/cron.d/pi-commerce-backup").content_string.splitlines()
     [path] = [line for line in lines if line.startswith("PATH=")]
-    minute, hour, *days, user, command = lines[-1].split()
-    assert (int(minute), int(hour), days) == (variables["backup_minute"], variables["backup_hour"], ["*"] * 3)
-    host.check_output(f"runuser -u {user} -- env -i {path} {command}")
-    host.check_output(f"{PSQL} -d shop -c 'DROP TABLE molecule'")
-    return f"{folder}/{sorted(host.file(folder).listdir())[-2]}"
+    [line] = [line for line in lines if line.endswith(f"pi-commerce-backup {job}")]
+    *times, user, command = line.split(maxsplit=6)
+    return [*times, f"runuser -u {user} -- env -i {path} {command}"]
 
 
-def test_shop_is_restored_from_it(host: Host, night: str) -> None:
-    host.check_output(f"cd {night} && sha256sum --check --quiet SHA256SUMS")
-    host.check_output(f"{PSQL} -c 'CREATE DATABASE molecule_restore'")
-    try:
-        restore = "docker exec -i pi-commerce-postgres-1 pg_restore -U postgres --exit-on-error -d molecule_restore"
-        host.check_output(f"{restore} < {night}/postgres-shop.dump")
-        assert host.check_output(f"{PSQL} -d molecule_restore -c 'SELECT word FROM molecule'") == "kept"
-    finally:
-        host.check_output(f"{PSQL} -c 'DROP DATABASE molecule_restore'")
+@pytest.fixture(scope="module")
+def saved(host: Host) -> str:
+    """Both jobs have run, and one more ship with a row that is lost afterwards; what status says."""
+    host.check_output(cron(host, "nightly")[-1])
+    host.check_output(
+        f"{PSQL} -d n8n -c %s", "DROP TABLE IF EXISTS molecule; CREATE TABLE molecule AS SELECT 'kept' AS w"
+    )
+    host.check_output(cron(host, "ship")[-1])
+    host.check_output(f"{PSQL} -d n8n -c 'DROP TABLE molecule'")
+    return host.check_output("pi-commerce-backup status")
 
 
-def test_all_data_is_in_it(host: Host, night: str) -> None:
-    parts = set(host.file(night).listdir())
-    assert {"postgres-roles.sql", "postgres-shop.dump", "postgres-n8n.dump"} <= parts
-    assert "appendonly" in host.check_output(f"tar --list --file {night}/redis-redis_data.tar.gz")
-    assert host.run(f"tar --list --file {night}/n8n-n8n_data.tar.gz").rc == 0
+def test_jobs_run_when_they_should(host: Host, variables: dict[str, Any]) -> None:
+    nightly, ship = cron(host, "nightly"), cron(host, "ship")
+    assert nightly[:5] == [str(variables["backup_minute"]), str(variables["backup_hour"]), *"***"]
+    assert ship[:5] == [f"*/{variables['backup_ship_minutes']}", *"****"]
 
 
-def test_nobody_but_root_reads_it(host: Host, night: str) -> None:
-    for path in (night, f"{night}/postgres-roles.sql"):
-        assert host.run(f"runuser -u pi -- cat {path}/. {path}").rc != 0
-        assert "Permission denied" in host.run(f"runuser -u pi -- ls {path}").stderr
+def test_every_store_can_be_restored(saved: str, facts: dict[str, Any]) -> None:
+    stores = [store for service in facts["catalog_data"]["backup_services"] for store in service["stores"]]
+    assert len(stores) == 3
+    for store in stores:
+        assert re.search(rf"^near +{store['volume']} +\d+ s old$", saved, re.MULTILINE), saved
 
 
-def test_only_nights_beyond_their_days_are_gone(host: Host, folder: str, night: str) -> None:
-    kept = host.file(folder).listdir()
-    assert "2020-01-01T02-30-00" not in kept
-    assert {"2020-01-02T02-30-00", "holiday-photos"} <= set(kept)
+def test_service_is_brought_back(host: Host, saved: str) -> None:
+    shown = host.run("pi-commerce-backup restore n8n")
+    assert shown.rc == 2
+    assert "stopped meanwhile: n8n" in shown.stdout
+    done = host.run("pi-commerce-backup restore n8n --confirm 'replace n8n with newest'")
+    assert done.rc == 0, done.stderr
+    assert host.check_output(f"{PSQL} -d n8n -c 'SELECT w FROM molecule'") == "kept"
+    health = "docker inspect --format '{{.State.Health.Status}}' pi-commerce-n8n-1"
+    assert host.check_output(health) == "healthy"
+    kept = re.search(r"kept as (\w+)", done.stdout)
+    assert kept is not None
+    host.check_output(f"pi-commerce-backup discard {kept[1]}")
+    assert "_before_" not in host.check_output("docker volume ls --quiet")
 
 
-def test_second_one_at_the_same_time_gives_up(host: Host, folder: str, night: str) -> None:
-    before = host.file(folder).listdir()
-    refused = host.run(f"flock {folder}/.lock pi-commerce-backup")
-    assert refused.rc == 1
-    assert "another backup is running" in refused.stderr
-    assert host.file(folder).listdir() == before
+def test_operator_opens_the_secrets_bundle(host: Host, near: str, saved: str, secrets: dict[str, str]) -> None:
+    """With a key that follows from the vault, which is itself in the bundle."""
+    key = age_keys.identity(secrets["backup_operator_key"])
+    opened = host.run(
+        f"export RESTIC_REPOSITORY={near} RESTIC_PASSWORD_FILE=/etc/pi-commerce/secrets/backup_near_password\n"
+        f"umask 077; echo {key} > /run/operator; engine=$(echo {LIBRARY}/engine/*)\n"
+        "path=$($engine ls --no-lock --tag nightly latest | grep 'secrets.tar.age$')\n"
+        "$engine dump --no-lock --tag nightly latest $path | age --decrypt --identity /run/operator | tar --list; rm /run/operator"
+    )
+    names = opened.stdout.splitlines()
+    assert {"etc/pi-commerce/secrets/n8n_encryption_key", "etc/pi-commerce/backup/vault.yml"} <= set(names), (
+        opened.stderr
+    )
+    plain = host.check_output(
+        f"export RESTIC_REPOSITORY={near} RESTIC_PASSWORD_FILE=/etc/pi-commerce/secrets/backup_near_password\n"
+        f"{LIBRARY}/engine/* ls --no-lock --tag nightly latest"
+    )
+    assert "/etc/pi-commerce/compose/n8n.yml" in plain
+    assert "/etc/pi-commerce/secrets/n8n_encryption_key" not in plain
+    assert re.search(r"nightly/n8n/workflow/\w+\.json", plain)
+    assert re.search(r"nightly/n8n/credentials/\w+\.json", plain)
+
+
+def test_nobody_but_root_reads_it(host: Host, folder: str, near: str, saved: str) -> None:
+    for path in (folder, near):
+        assert "Permission denied" in host.run(f"runuser -u pi -- ls {path}/.").stderr
+    assert host.run(f"runuser -u pi -- {LIBRARY}/engine/restic-* version").rc != 0
+
+
+def test_only_one_engine_and_one_program_are_there(host: Host) -> None:
+    assert len(host.file(f"{LIBRARY}/engine").listdir()) == 1
+    assert host.check_output(f"{LIBRARY}/engine/* version").startswith("restic 0.18")
+    assert "old.py" not in host.file(f"{LIBRARY}/backup/pi_backup").listdir()
+
+
+def test_second_one_at_the_same_time_gives_up(host: Host, folder: str, saved: str) -> None:
+    refused = host.run(f"flock {folder}/.ship.lock pi-commerce-backup ship")
+    assert refused.rc == 75
+    assert "another ship is running" in refused.stderr
+    assert json.loads(host.file(f"{folder}/status.json").content_string)["jobs"]["ship"]["skipped"] == 1
+
+
+def test_restore_by_playbook_shows_its_plan_and_refuses_without_the_words(saved: str) -> None:
+    root = Path(__file__).resolve().parents[3]
+    done = subprocess.run(
+        ["ansible-playbook", "-i", "inventory/virtual", "restore.yml", "-e", "service=redis"],
+        cwd=root,
+        env={**os.environ, "ANSIBLE_NOCOLOR": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert "redis redis_data: as of" in done.stdout
+    assert "replace redis with newest" in done.stdout

@@ -206,9 +206,7 @@ def secret_files(catalog: Catalog) -> list[Row]:
         for secret in service.secrets:
             readers.setdefault(secret, []).append(service.name)
     dumpers = sorted({entry["password_secret"] for entry in backup_manifest(catalog) if "password_secret" in entry})
-    return [
-        {"name": name, "path": f"{SECRETS_DIR}/{name}", "uid": 0, "gid": 0, "services": []} for name in dumpers
-    ] + [
+    return [{"name": name, "path": f"{SECRETS_DIR}/{name}", "uid": 0, "gid": 0, "services": []} for name in dumpers] + [
         {
             "name": name,
             "path": f"{SECRETS_DIR}/{name}",
