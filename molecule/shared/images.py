@@ -50,6 +50,7 @@ SUITES = {
 }
 DEFAULT_SUITE = next(iter(SUITES))
 MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
+NODE_CPUS = {"amd64": "x64", "arm64": "arm64"}
 PULL_SILENCE = 20  # seconds without a word from a registry until it counts as away
 BUILD_SILENCE = 1800  # seconds a single build step may stay silent
 BINFMT = Path("/proc/sys/fs/binfmt_misc")
@@ -386,7 +387,8 @@ def build(client: docker.DockerClient, images: Sequence[Image]) -> None:
             labels = {LABEL: plan.inputs}
             arguments = {**settings, "BASE": base}
             if image.tools:
-                arguments |= {"TOOLS": image.tools.tag, "MACHINE": MACHINES[image.arch]}
+                machine = {"MACHINE": MACHINES[image.arch], "CPU": NODE_CPUS[image.arch]}
+                arguments |= {"TOOLS": image.tools.tag, **machine}
             new = build_image(client, image, plan.tree, tag=image.tag, labels=labels, buildargs=arguments)
         if old and old[0] != new:
             discard(client, old[0])
