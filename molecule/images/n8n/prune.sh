@@ -1,8 +1,11 @@
 #!/bin/sh
-# Halve a tree of node modules ($1) for one processor ($2, as Node.js names it): remove what only people, compilers, browsers and other machines read.
+# prune.sh FOLDER CPU: halve a tree of node modules for one processor (as Node.js names it): remove what only people,
+# compilers, browsers and other machines read.
 set -eu
 cd "$1"
-find . -type f \( -name '*.map' -o -name '*.d.ts' -o -name '*.d.cts' -o -name '*.d.mts' -o -name '*.md' \) -delete
+# Node.js takes no TypeScript from node_modules, declarations or sources.
+find . -type f \( -name '*.map' -o -name '*.[cm]ts' -o -name '*.ts' -o -name '*.tsx' -o -name '*.vue' -o -name '*.scss' \
+  -o -name '*.md' -o -name '*.mdx' \) -delete
 here=linux-$2
 find . -type d -path '*/prebuilds/*' -name '*-*' ! -name "$here*" -prune -exec rm -rf {} +
 # The sources of sqlite3 and librdkafka, compiled by now or never; optional programs with browsers of their own.
