@@ -31,9 +31,9 @@ def option(command: list[str], name: str) -> str:
     ("arch", "kvm", "program", "accelerator", "cpu"),
     [
         ("amd64", True, "qemu-system-x86_64", "kvm", "host"),
-        ("amd64", False, "qemu-system-x86_64", "tcg,thread=multi", "max"),
+        ("amd64", False, "qemu-system-x86_64", vm.EMULATION, vm.BOARDS["amd64"].emulated_cpu),
         ("arm64", True, "qemu-system-aarch64", "kvm", "host"),
-        ("arm64", False, "qemu-system-aarch64", "tcg,thread=multi", "cortex-a72"),
+        ("arm64", False, "qemu-system-aarch64", vm.EMULATION, vm.BOARDS["arm64"].emulated_cpu),
     ],
 )
 def test_machine_is_of_the_architecture_asked_for(
