@@ -117,9 +117,8 @@ def first_boot(files: dict[str, tuple[str, str, bytes]]) -> str:
     )
 
 
-def prepare_state(settings: Settings) -> None:
-    """What a virtual Pi has, the machine's own host key, and all it has to know at its first boot."""
-    virtual_pi.prepare_state(settings)
+def prepare_first_boot(settings: Settings) -> None:
+    """The machine's own host key, and all it has to know at its first boot."""
     state = settings.state
     key = state / "ssh_host_ed25519_key"
     if not key.exists():
@@ -268,39 +267,21 @@ def wait_for_login(container: Container, settings: Settings) -> None:
     )
 
 
-def main(arguments: list[str]) -> int:
-    """Entry point; returns the exit status."""
-    settings = Settings.from_environment()
-    verb = arguments[0] if arguments else ""
-    client = docker.from_env()
-    if verb == "up":
-        cache = Path(os.environ["PI_CACHE"]).resolve()
-        prepare_state(settings)
-        virtual_pi.ensure_network(client, settings)
-        # Tags do not tell architectures apart.
-        own = "registry" if settings.arch == images.host_arch() else f"registry-{settings.arch}"
-        virtual_pi.ensure_registry(client, settings, cache / own)
-        start = time.monotonic()
-        ensure_machine(client, settings, cache / "vm")
-        took = time.monotonic() - start
-        print(f"machine {settings.container} answers SSH on {settings.address} after {took:.0f} s")
-    elif verb == "restart":
-        container = virtual_pi.existing(client, settings.container, settings)
-        if not container:
-            raise VirtualPiError("there is no machine: run `make up PI_KIND=vm`")
-        container.restart(timeout=10)
-        wait_for_login(container, settings)
-    elif verb == "registry":
-        print(virtual_pi.registry_endpoint(client, settings))
-    elif verb == "down":
-        virtual_pi.down(client, settings)
-    else:
-        raise VirtualPiError("usage: vm.py up | restart | registry | down")
-    return 0
+def up(client: docker.DockerClient, settings: Settings) -> None:
+    """Start registry and machine, and say where it answers and how long that took."""
+    cache = Path(os.environ["PI_CACHE"]).resolve()
+    prepare_first_boot(settings)
+    # Tags do not tell architectures apart.
+    own = "registry" if settings.arch == images.host_arch() else f"registry-{settings.arch}"
+    virtual_pi.ensure_registry(client, settings, cache / own)
+    start = time.monotonic()
+    ensure_machine(client, settings, cache / "vm")
+    took = time.monotonic() - start
+    print(f"machine {settings.container} answers SSH on {settings.address} after {took:.0f} s")
 
 
 if __name__ == "__main__":
     try:
-        sys.exit(main(sys.argv[1:]))
+        virtual_pi.run(sys.argv[1:], up, wait_for_login)
     except VirtualPiError as error:
         sys.exit(f"error: {error}")
