@@ -47,7 +47,7 @@ def variables(scenario: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def facts() -> dict[str, Any]:
-    """What the role learned: `pi` (role facts) and `catalog_data` (role catalog), empty where it did not run."""
+    """What the role learned: `pi` (role facts) and `catalog_data` (role catalog), by roles that only read."""
     found: dict[str, Any] = json.loads((Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]) / "facts.json").read_text())
     return found
 

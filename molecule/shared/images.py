@@ -50,6 +50,7 @@ SUITES = {
 }
 DEFAULT_SUITE = next(iter(SUITES))
 MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
+NODE_CPUS = {"amd64": "x64", "arm64": "arm64"}
 PULL_SILENCE = 20  # seconds without a word from a registry until it counts as away
 BUILD_SILENCE = 1800  # seconds a single build step may stay silent
 BINFMT = Path("/proc/sys/fs/binfmt_misc")
@@ -80,6 +81,7 @@ class Image:
     suite: str
     arch: str
     served: bool = False
+    tools: Image | None = None
 
     @property
     def tag(self) -> str:
@@ -101,21 +103,25 @@ def load_table(text: str, suite: str, arch: str) -> dict[str, Image]:
     """Read the table into images by name; only rows whose version names `{suite}` follow the suite."""
     rows = yaml.safe_load(text)
 
-    def image(name: str, suite: str, above: Sequence[str]) -> Image:
+    def image(name: str, suite: str, arch: str, above: Sequence[str]) -> Image:
         row = rows[name]
-        if unknown := set(row) - {"version", "base", "served"}:
+        if unknown := set(row) - {"version", "base", "tools", "served"}:
             raise ImageError(f"images.yml: {name}: unknown key {', '.join(sorted(unknown))}")
         if not isinstance(row.get("version"), str):
             raise ImageError(f"images.yml: {name}: version must be a quoted text")
-        if "base" in row and row["base"] not in above:
-            raise ImageError(f"images.yml: {name}: its base {row['base']!r} must stand above it in the table")
         suite = suite if "{suite}" in row["version"] else DEFAULT_SUITE
-        base = image(row["base"], suite, above[: above.index(row["base"])]) if "base" in row else None
+
+        def other(role: str, arch: str) -> Image | None:
+            if role in row and row[role] not in above:
+                raise ImageError(f"images.yml: {name}: its {role} {row[role]!r} must stand above it in the table")
+            return image(row[role], suite, arch, above[: above.index(row[role])]) if role in row else None
+
         version = row["version"].format(suite=suite, arch=arch)
-        return Image(name, version, base, suite, arch, row.get("served", False))
+        base, tools = other("base", arch), other("tools", host_arch())
+        return Image(name, version, base, suite, arch, row.get("served", False), tools)
 
     names = list(rows)
-    return {name: image(name, suite, names[:number]) for number, name in enumerate(names)}
+    return {name: image(name, suite, arch, names[:number]) for number, name in enumerate(names)}
 
 
 def chosen(table: Mapping[str, Image], names: Sequence[str]) -> list[Image]:
@@ -129,10 +135,8 @@ def with_bases(images: Iterable[Image]) -> list[Image]:
     """The images and all they stand on, each once, bases first."""
     order: dict[Image, None] = {}
     for image in images:
-        chain = [image]
-        while (base := chain[-1].base) is not None:
-            chain.append(base)
-        order |= dict.fromkeys(reversed(chain))
+        below = [needed for needed in (image.base, image.tools) if needed]
+        order |= dict.fromkeys([*with_bases(below), image])
     return list(order)
 
 
@@ -300,7 +304,8 @@ def build_image(
         events = client.api.build(
             fileobj=context,
             custom_context=True,
-            platform=f"linux/{image.arch}",
+            # An engine allows a build of two architectures only where it is told of none: each stage has its base's.
+            platform=None if image.tools else f"linux/{image.arch}",
             rm=True,
             forcerm=True,
             decode=True,
@@ -350,8 +355,8 @@ def plans(images: Iterable[Image]) -> list[Plan]:
             raise ImageError(f"image {image.name}: {folder}/Dockerfile is missing")
         if image.base is None:
             tree |= host_trust(image.suite)
-        below = result[image.base].inputs if image.base else image.suite
-        result[image] = Plan(image, tree, inputs_digest(tree, below, image.arch))
+        below = [result[needed].inputs for needed in (image.base, image.tools) if needed] or [image.suite]
+        result[image] = Plan(image, tree, inputs_digest(tree, *below, image.arch))
     return list(result.values())
 
 
@@ -381,6 +386,9 @@ def build(client: docker.DockerClient, images: Sequence[Image]) -> None:
         with step(f"{image.tag}: build"):
             labels = {LABEL: plan.inputs}
             arguments = {**settings, "BASE": base}
+            if image.tools:
+                machine = {"MACHINE": MACHINES[image.arch], "CPU": NODE_CPUS[image.arch]}
+                arguments |= {"TOOLS": image.tools.tag, **machine}
             new = build_image(client, image, plan.tree, tag=image.tag, labels=labels, buildargs=arguments)
         if old and old[0] != new:
             discard(client, old[0])

@@ -7,7 +7,7 @@ export LC_ALL=C
 # found EXPRESSION...: what lies where roles write, without caches and what the system writes by itself.
 found() {
   local places=()
-  for place in /etc /usr/local /opt /root /home /var/lib/pi-commerce /var/backups /var/spool/cron; do
+  for place in /etc /usr/local /opt /root /home /var/lib/pi-commerce* /var/backups /var/spool/cron; do
     [ ! -e "$place" ] || places+=("$place")
   done
   find "${places[@]}" -xdev \( -name .ansible -o -name .cache -o -path /etc/ld.so.cache -o -path /etc/resolv.conf \) -prune -o "$@"

@@ -15,6 +15,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from docker.models.containers import Container
 
 OWNER_LABEL = "pi-commerce.state"
 BOOT_SECONDS = 90
+ENGINE_SECONDS = 600  # to remove a volume with all of a Pi's images takes minutes on a busy disk
 
 
 class VirtualPiError(Exception):
@@ -315,34 +317,42 @@ def down(client: docker.DockerClient, settings: Settings) -> None:
             shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
 
 
-def main(arguments: list[str]) -> int:
-    """Entry point; returns the exit status."""
+def run(
+    arguments: list[str],
+    up: Callable[[docker.DockerClient, Settings], None],
+    ready: Callable[[Container, Settings], None],
+) -> None:
+    """Do what the verb in `arguments` says with a machine that `up` starts and that `ready` waits for."""
+    verb = " ".join(arguments)
     settings = Settings.from_environment()
-    verb = arguments[0] if arguments else ""
-    client = docker.from_env()
+    client = docker.from_env(timeout=ENGINE_SECONDS)
     if verb == "up":
         prepare_state(settings)
         ensure_network(client, settings)
-        ensure_registry(client, settings, Path(os.environ["PI_CACHE"]).resolve() / "registry")
-        ensure_pi(client, settings)
-        print(f"virtual Pi {settings.container} answers SSH on {settings.address}")
+        up(client, settings)
     elif verb == "restart":
         container = existing(client, settings.container, settings)
         if not container:
             raise VirtualPiError("there is no virtual Pi: run `make up`")
         container.restart(timeout=60)
-        wait_for_ssh(container, settings)
+        ready(container, settings)
     elif verb == "registry":
         print(registry_endpoint(client, settings))
     elif verb == "down":
         down(client, settings)
     else:
-        raise VirtualPiError("usage: virtual_pi.py up | restart | registry | down")
-    return 0
+        raise VirtualPiError(f"usage: {Path(sys.argv[0]).name} up | restart | registry | down")
+
+
+def up(client: docker.DockerClient, settings: Settings) -> None:
+    """Start registry and Pi, and say where it answers."""
+    ensure_registry(client, settings, Path(os.environ["PI_CACHE"]).resolve() / "registry")
+    ensure_pi(client, settings)
+    print(f"virtual Pi {settings.container} answers SSH on {settings.address}")
 
 
 if __name__ == "__main__":
     try:
-        sys.exit(main(sys.argv[1:]))
+        run(sys.argv[1:], up, wait_for_ssh)
     except VirtualPiError as error:
         sys.exit(f"error: {error}")

@@ -18,7 +18,8 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 def source_files(folder: str, prefix: str = "") -> list[dict[str, str]]:
     """Every text file below `folder`, as `{path, content}` with `prefix` before the path, sorted by path.
 
-    A relative `folder` lies in this project. Raises AnsibleFilterError where there is no such folder: it would look like one without files.
+    A relative `folder` lies in this project. Raises AnsibleFilterError where there is no such folder: it would look
+    like one without files.
     """
     root = CHECKOUT / folder
     if not root.is_dir():

@@ -12,8 +12,6 @@ from typing import Any, NamedTuple
 # n8n ties a session to this header: any value does, as long as it stays the same.
 _BROWSER = {"browser-id": "pi-commerce"}
 _KEY_LABEL = "pi-commerce"
-# Should the key survive a crash of this process, it dies by itself.
-_KEY_LIFETIME = 900
 _LOGIN_PAUSE = 60
 _SCOPES = {
     "update": ["workflow:update", "workflow:activate"],
@@ -82,9 +80,12 @@ class N8n:
 class OwnerSession:
     """Context manager: the owner is logged in, and holds an API key for `verbs`, until the block ends."""
 
-    def __init__(self, n8n: N8n, email: str, password: str, verbs: set[str]) -> None:
-        """Prepare a session for the given methods of this class; nothing is sent yet."""
-        self._n8n, self._email, self._password = n8n, email, password
+    def __init__(self, n8n: N8n, email: str, password: str, verbs: set[str], seconds: int = 900) -> None:
+        """Prepare a session for the given methods of this class; nothing is sent yet.
+
+        Should the key survive a crash of this process, it dies by itself `seconds` after the login.
+        """
+        self._n8n, self._email, self._password, self._seconds = n8n, email, password, seconds
         self._scopes = sorted({scope for verb in verbs for scope in _SCOPES.get(verb, [])})
         self._cookie: dict[str, str] = {}
         self._key: dict[str, Any] = {}
@@ -106,7 +107,7 @@ class OwnerSession:
         if self._scopes:
             key = {
                 "label": _KEY_LABEL,
-                "expiresAt": int(time.time()) + _KEY_LIFETIME,
+                "expiresAt": int(time.time()) + self._seconds,
                 "scopes": self._scopes,
             }
             try:

@@ -12,7 +12,9 @@ description:
 options:
   names: {description: Names of the packages., type: list, elements: str, required: true}
   state:
-    description: What is wanted. Configuration files and data of removed packages stay.
+    description:
+      - What is wanted. C(absent) removes what had come only for these packages too, and nothing that was not needed
+        before either. Configuration files and data of removed packages stay.
     type: str
     choices: [present, absent]
     default: present
@@ -51,6 +53,11 @@ def to_change(names: list[str], state: str, present: set[str]) -> list[str]:
     return [name for name in names if (name in present) != (state == "present")]
 
 
+def removals(simulation: str) -> set[str]:
+    """Names of the packages that go in what `apt-get --simulate` prints."""
+    return {line.split()[1] for line in simulation.splitlines() if line.startswith("Remv ")}
+
+
 def run(module: AnsibleModule, command: list[str], doing: str) -> str:
     """Standard output of a command that has to succeed."""
     status, output, errors = module.run_command(command, environ_update=QUIET)
@@ -72,8 +79,12 @@ def main() -> None:
     names, state = module.params["names"], module.params["state"]
     query = ["dpkg-query", "--show", "--showformat", "${Package} ${db:Status-Abbrev}\n"]
     packages = to_change(names, state, installed(run(module, query, "reading which packages are installed")))
+    apt = ["apt-get", "-q", "-y", "-o", f"DPkg::Lock::Timeout={module.params['lock_seconds']}", *ANSWERS]
+    if packages and state == "absent":
+        simulate, doing = [*apt, "--simulate", "--auto-remove"], "reading which packages nobody else needs"
+        unneeded = removals(run(module, [*simulate, "install"], doing))
+        packages = sorted(removals(run(module, [*simulate, "remove", *packages], doing)) - unneeded)
     if packages and not module.check_mode:
-        apt = ["apt-get", "-q", "-y", "-o", f"DPkg::Lock::Timeout={module.params['lock_seconds']}", *ANSWERS]
         if state == "present":
             run(module, [*apt, "update"], "reading the package lists")
             run(module, [*apt, "install", "--no-install-recommends", *packages], f"installing {', '.join(packages)}")

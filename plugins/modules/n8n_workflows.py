@@ -66,6 +66,10 @@ options:
   owner_password: {description: Password of the owner., type: str, required: true}
   digest_key: {description: Secret key of the digests., type: str, required: true}
   ready_timeout: {description: Seconds to wait for n8n to be ready., type: int, default: 180}
+  import_timeout:
+    description: Seconds that one call of n8n's command line, which boots half of n8n, may take.
+    type: int
+    default: 300
 author: [pi-commerce]
 """
 
@@ -99,7 +103,6 @@ actions:
 _NOTHING: dict[str, Any] = {"workflows": {}, "credentials": [], "applied": {}}
 # n8n's command line reads files only: this one is private, on the container's tmpfs, and gone when sh ends.
 _IMPORT = 'umask 077; file=$(mktemp); trap \'rm -f "$file"\' EXIT; cat >"$file"; n8n "import:$0" --input="$file"'
-_IMPORT_SECONDS = 300  # each call boots half of n8n
 
 
 def state_script(workflows: list[Workflow]) -> str:
@@ -145,10 +148,10 @@ def record(container: str, superuser: str, database: str, digests: dict[tuple[st
     psql(container, script, superuser=superuser, database=database)
 
 
-def import_all(container: str, kind: str, items: list[dict[str, Any]]) -> None:
+def import_all(container: str, kind: str, items: list[dict[str, Any]], timeout: float) -> None:
     """Import workflows or credentials with one call of n8n's command line. Raises N8nError with its output."""
     try:
-        run_in_container(container, ["sh", "-c", _IMPORT, kind], json.dumps(items), _IMPORT_SECONDS)
+        run_in_container(container, ["sh", "-c", _IMPORT, kind], json.dumps(items), timeout)
     except CommandFailed as failure:
         raise N8nError(f"n8n import:{kind} failed: {failure.stdout.strip() or failure}") from failure
 
@@ -189,7 +192,10 @@ class Converge:
         """Take the steps; whatever was done is recorded even when a later step fails."""
         try:
             if verbs := {step.verb for step in self.workflow_steps + self.removal_steps}:
-                with OwnerSession(n8n, self.params["owner_email"], self.params["owner_password"], verbs) as session:
+                owner = (self.params["owner_email"], self.params["owner_password"])
+                # Long enough for both imports and what is asked between them.
+                seconds = 2 * self.params["import_timeout"] + 300
+                with OwnerSession(n8n, *owner, verbs, seconds) as session:
                     self._refuse_unknown_nodes(session)
                     self._import_credentials()
                     self._apply_workflows(session)
@@ -214,18 +220,21 @@ class Converge:
         if problems := unknown_nodes(self._touched(), session.node_types()):
             raise WorkflowError("\n".join(problems))
 
+    def _import(self, kind: str, items: list[dict[str, Any]]) -> None:
+        import_all(self.params["container"], kind, items, self.params["import_timeout"])
+
     def _import_credentials(self) -> None:
         changing = {step.id for step in self.credential_steps}
         items = [credential for credential in self.credentials if credential["id"] in changing]
         if items:
-            import_all(self.params["container"], "credentials", items)
+            self._import("credentials", items)
             self._done("credential", items)
 
     def _apply_workflows(self, session: OwnerSession) -> None:
         bodies = {workflow.id: workflow.body for workflow in self.workflows}
         new = [{"id": step.id, **bodies[step.id]} for step in self.workflow_steps if step.verb == "create"]
         if new:
-            import_all(self.params["container"], "workflow", new)
+            self._import("workflow", new)
         for step in self.workflow_steps:
             if step.verb == "update":
                 session.update(step.id, bodies[step.id])
@@ -266,6 +275,7 @@ def main() -> None:
             "owner_password": secret,
             "digest_key": secret,
             "ready_timeout": {"type": "int", "default": 180},
+            "import_timeout": {"type": "int", "default": 300},
         },
         supports_check_mode=True,
     )

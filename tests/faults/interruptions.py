@@ -103,10 +103,10 @@ class Pi:
 
     @classmethod
     def beside(cls) -> Pi:
-        """Another, in the next network."""
+        """Another, in the network after the bare one's."""
         first, second, third = machine.NETWORK.split(".")
         name, state = machine.ENVIRONMENT["PI_NAME"], machine.STATE
-        return cls(f"{name}-cut", f"{first}.{second}.{int(third) + 1}", state.with_name(f"{state.name}-cut"))
+        return cls(f"{name}-cut", f"{first}.{second}.{int(third) + 2}", state.with_name(f"{state.name}-cut"))
 
     def secrets(self) -> str:
         """All secrets, one to a line."""

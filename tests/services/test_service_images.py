@@ -37,7 +37,7 @@ QUIET_N8N = {
     "quick-connect,dynamic-credentials,token-exchange,otel,oauth-server,breaking-changes",
     "NODE_OPTIONS": "--max-old-space-size=512",
 }
-READY = "fetch('http://127.0.0.1:5678/healthz/readiness').then(r=>process.exit(r.ok?0:1),()=>process.exit(1))"
+READY = "http.get('http://127.0.0.1:5678/healthz/readiness',r=>process.exit(r.statusCode==200?0:1))"
 
 Run = Callable[..., Container]
 

@@ -6,15 +6,19 @@ import machine
 
 SAY_SO = ("-e", "uninstall_confirm=shop-pi")
 DATA = "/var/lib/docker/volumes/pi-commerce_postgres_data/_data/PG_VERSION"
-# What somebody would still meet of the shop: its files, its ports, its nightly line.
+# What a run leaves that was cut off before it had put files into force.
+CUT_OFF = "/var/lib/pi-commerce.unapplied-{etc,etc-docker,etc-pi-commerce-proxy,etc-ssh-sshd_config.d}"
+# What somebody would still meet of the shop: its files, its ports, its nightly line, its engine.
 TRACES = """
-ls -d /etc/pi-commerce /var/lib/pi-commerce /etc/cron.d/pi-commerce-* /usr/local/sbin/pi-commerce-*
+ls -d /etc/pi-commerce /var/lib/pi-commerce* /etc/cron.d/pi-commerce-* /usr/local/sbin/pi-commerce-*
 ls -d /etc/docker/daemon.json /etc/ssh/sshd_config.d/10-pi-commerce.conf /etc/sysctl.d/90-pi-commerce.conf
+pgrep --exact 'dockerd|containerd'
 ss --no-header --listening --tcp --numeric 'sport = 443'
 """
 
 
 def test_uninstall_takes_all_but_the_data_and_nothing_the_second_time(first_run: machine.Finished) -> None:
+    machine.pi(f"touch {CUT_OFF}")
     before = machine.pi(TRACES, check=False)
     assert "/etc/pi-commerce" in before
     assert ":443" in before

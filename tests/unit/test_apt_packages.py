@@ -18,3 +18,8 @@ def test_only_complete_packages_count_as_installed() -> None:
 def test_only_what_differs_is_changed(state: str, expected: list[str]) -> None:
     names = ["cron", "half-done", "old-config", "jq", "tzdata"]
     assert apt_packages.to_change(names, state, apt_packages.installed(STATUS)) == expected
+
+
+def test_what_goes_is_read_from_a_simulation() -> None:
+    told = "Reading package lists...\nRemv docker.io [26.1] [containerd:amd64 ]\nRemv runc [1.1]\nInst jq (1.7)\n"
+    assert apt_packages.removals(told) == {"docker.io", "runc"}

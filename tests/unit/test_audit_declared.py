@@ -132,7 +132,6 @@ def test_variables_change_what_is_wanted(state: Path) -> None:
     other = {path for path in before.keys() | after.keys() if before.get(path) != after.get(path)}
     assert {
         "/etc/ssh/sshd_config.d/10-pi-commerce.conf",
-        "/etc/sudoers.d",
         "/etc/sudoers.d/90-pi-commerce",
         "/etc/pi-commerce/compose/n8n.yml",
     } <= other

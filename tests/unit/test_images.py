@@ -71,6 +71,7 @@ def test_a_missing_dockerfile_is_named(tmp_path: Path, monkeypatch: pytest.Monke
     [
         ('a: {version: "1", base: b}\nb: {version: "1"}', "a: its base 'b' must stand above"),
         ('a: {version: "1", base: a}', "a: its base 'a' must stand above"),
+        ('a: {version: "1", tools: b}\nb: {version: "1"}', "a: its tools 'b' must stand above"),
         ("a: {version: 1.20}", "a: version must be a quoted text"),
         ('a: {version: "1", colour: red}', "a: unknown key colour"),
     ],
@@ -95,6 +96,19 @@ def test_only_images_named_after_the_suite_follow_it() -> None:
         ("base", "bookworm"),
         ("pi", "bookworm"),
     ]
+
+
+def test_tools_are_of_the_building_computers_architecture(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = 'base: {version: "{suite}"}\nn8n: {version: "2", base: base, tools: base}'
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    foreign = images.load_table(text, "trixie", "arm64")["n8n"]
+    assert [image.tag for image in images.with_bases([foreign])] == [
+        "pi-commerce/base:trixie-arm64",
+        "pi-commerce/base:trixie",
+        "pi-commerce/n8n:2-arm64",
+    ]
+    own = images.load_table(text, "trixie", "amd64")["n8n"]
+    assert own.tools == own.base
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:

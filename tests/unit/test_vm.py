@@ -31,9 +31,9 @@ def option(command: list[str], name: str) -> str:
     ("arch", "kvm", "program", "accelerator", "cpu"),
     [
         ("amd64", True, "qemu-system-x86_64", "kvm", "host"),
-        ("amd64", False, "qemu-system-x86_64", "tcg,thread=multi", "max"),
+        ("amd64", False, "qemu-system-x86_64", vm.EMULATION, vm.BOARDS["amd64"].emulated_cpu),
         ("arm64", True, "qemu-system-aarch64", "kvm", "host"),
-        ("arm64", False, "qemu-system-aarch64", "tcg,thread=multi", "cortex-a72"),
+        ("arm64", False, "qemu-system-aarch64", vm.EMULATION, vm.BOARDS["arm64"].emulated_cpu),
     ],
 )
 def test_machine_is_of_the_architecture_asked_for(
@@ -85,7 +85,8 @@ def test_machine_has_its_own_host_key_and_knows_its_owner_once_and_for_all(
     resolver.write_text("nameserver 192.0.2.53\n")
     monkeypatch.setattr(virtual_pi, "upstream_resolvers", lambda: resolver)
     pi = settings(tmp_path)
-    vm.prepare_state(pi)
+    virtual_pi.prepare_state(pi)
+    vm.prepare_first_boot(pi)
     conf = pi.state / "first-boot.conf"
     assert conf.stat().st_mode & 0o777 == 0o600
     entries = {fields[1]: fields for fields in (line.split() for line in conf.read_text().splitlines())}
@@ -102,7 +103,8 @@ def test_machine_has_its_own_host_key_and_knows_its_owner_once_and_for_all(
     line = pi.state / "cmdline.txt"
     line.write_text(line.read_text().strip() + " cgroup_disable=memory\n")
     before = {path.name: path.read_text() for path in pi.state.iterdir()}
-    vm.prepare_state(pi)
+    virtual_pi.prepare_state(pi)
+    vm.prepare_first_boot(pi)
     assert {path.name: path.read_text() for path in pi.state.iterdir()} == before
 
 

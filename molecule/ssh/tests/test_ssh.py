@@ -22,15 +22,16 @@ def test_settings_are_in_force(host: Host, variables: dict[str, Any]) -> None:
 
 
 def test_root_is_refused_even_with_a_key(host: Host) -> None:
-    # The key of the user pi becomes root's for a moment: it is the server that has to say no.
-    host.check_output("install -D -m 0600 /home/pi/.ssh/authorized_keys /root/.ssh/authorized_keys")
+    # The key of the user pi becomes root's for a moment, in a home that leaves no trace: the server has to say no.
+    host.check_output("mount -t tmpfs -o mode=0700 tmpfs /root")
     try:
+        host.check_output("install -D -m 0600 /home/pi/.ssh/authorized_keys /root/.ssh/authorized_keys")
         config = host.backend.ssh_config
         refused = subprocess.run(
             ["ssh", "-F", config, "-o", "ControlPath=none", "-o", "BatchMode=yes", "root@shop-pi", "true"],
             capture_output=True, text=True, timeout=30, check=False,
         )  # fmt: skip
     finally:
-        host.check_output("rm -r /root/.ssh")
+        host.check_output("umount /root")
     assert refused.returncode == 255
     assert "Permission denied" in refused.stderr
