@@ -82,7 +82,7 @@ def is_limit(value: Any) -> bool:
 
 
 def is_repository(name: Any, value: Any) -> bool:
-    """Whether an entry of backup_repositories has a name, an address without a password, and settings that are texts."""
+    """Whether an entry of backup_repositories has a name, a URL without a password, and settings that are texts."""
     if not isinstance(value, Mapping) or set(value) - {"url", "environment", "secrets"}:
         return False
     given = {**value.get("environment", {}), **value.get("secrets", {})}

@@ -88,7 +88,8 @@ def test_operator_opens_the_secrets_bundle(host: Host, near: str, saved: str, se
         f"export RESTIC_REPOSITORY={near} RESTIC_PASSWORD_FILE=/etc/pi-commerce/secrets/backup_near_password\n"
         f"umask 077; echo {key} > /run/operator; engine=$(echo {LIBRARY}/engine/*)\n"
         "path=$($engine ls --no-lock --tag nightly latest | grep 'secrets.tar.age$')\n"
-        "$engine dump --no-lock --tag nightly latest $path | age --decrypt --identity /run/operator | tar --list; rm /run/operator"
+        "$engine dump --no-lock --tag nightly latest $path | age --decrypt --identity /run/operator | tar --list\n"
+        "rm /run/operator"
     )
     names = opened.stdout.splitlines()
     assert {"etc/pi-commerce/secrets/n8n_encryption_key", "etc/pi-commerce/backup/vault.yml"} <= set(names), (

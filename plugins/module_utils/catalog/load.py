@@ -233,7 +233,7 @@ def _check_dumps(catalog: Catalog, problems: list[str]) -> None:
 
 
 def _check_passwords(catalog: Catalog, problems: list[str]) -> None:
-    """The password of a database or of a dump is a secret that somebody declares; a slip of the pen would make another."""
+    """The password of a database or a dump is a secret that somebody declares; a slip of the pen would make another."""
     declared = {name for service in catalog for name in (*service.secrets, *service.pi.get("secrets", ()))}
     for _, entry, at in itertools.chain(*(_entries(catalog, block, problems) for block in ("databases", "backup"))):
         secret = entry.get("password_secret")
