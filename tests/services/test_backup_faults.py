@@ -184,6 +184,7 @@ def test_volume_that_loses_its_files_is_named_until_the_next_night(shop: Shop) -
     assert "files_data: is empty, and held 40 files in the night before" in said.output
     # It is saved all the same, and right from now on.
     shop.must("ship")
+    shop.shell("echo x > /data/x", shop.files)
     shop.must("discard", shop.confirmed("files"))
     assert not shop.shell("ls /data", shop.files).output
 

@@ -130,12 +130,12 @@ class Run:
                     self.attempt(f"repository {name}", save)
         return done
 
-    def end(self) -> list[str]:
+    def end(self, **more: Any) -> list[str]:
         """Remove what was staged, note how it went, and return the problems."""
         shutil.rmtree(self.stage)
         if self.left_out:
             state.skipped(self.plan, self.kind)
-        state.record(self.plan, self.kind, self.problems, self.started)
+        state.record(self.plan, self.kind, self.problems, self.started, **more)
         return self.problems
 
 
@@ -188,9 +188,9 @@ def ship(plan: Plan) -> list[str]:
 def base_due(plan: Plan, store: Store) -> bool:
     """Whether point-in-time recovery needs a new base before the night."""
     chain = files.read_json(plan.folder / "state/chain.json")
-    tried = files.read_json(plan.folder / "state/jobs.json").get("nightly", {}).get("started", 0)
-    lately = time.time() - tried < OWED_SECONDS
-    if lately and chain.get("base") != base_id(tried):
+    last = files.read_json(plan.folder / "state/jobs.json").get("nightly", {})
+    lately = time.time() - last.get("started", 0) < OWED_SECONDS
+    if lately and not last.get("based"):
         return False
     server = Server(plan, store)
     if not chain or server.gap.exists() or server.spooled_mib() > plan.spool_mib // 2:
@@ -208,18 +208,13 @@ def _owed(repository: Repository, base: str) -> bool:
     return reached and base not in known.get("bases", [])
 
 
-def base_id(moment: float) -> str:
-    """How the base of a nightly is called that began at a moment."""
-    return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(moment))
-
-
 def nightly(plan: Plan) -> list[str]:
     """Save everything, and begin a new chain of log. The problems. Raises Busy."""
     with locked(plan.folder, "nightly"):
         refuse_unfinished(plan)
         run = Run(plan, "nightly")
         store = plan.postgres()
-        base = base_id(run.started)
+        base = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(run.started))
         if store:
             run.attempt(store.name, lambda: _dump(run, store, base))
             run.attempt(store.name, lambda: _end_chain(run, store))
@@ -247,7 +242,8 @@ def nightly(plan: Plan) -> list[str]:
             run.attempt(store.name, lambda: tidy(plan, store, ["ship"]))
         if store:
             run.attempt(store.name, Server(plan, store).drop_base)
-        return run.end()
+        chain = files.read_json(plan.folder / "state/chain.json")
+        return run.end(based=chain.get("base") == base)
 
 
 def _dump(run: Run, store: Store, base: str) -> None:

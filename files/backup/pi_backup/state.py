@@ -13,10 +13,10 @@ from .plan import Plan
 JOBS = ("nightly", "ship")
 
 
-def record(plan: Plan, job: str, problems: list[str], started: float) -> None:
-    """Note how a job ended."""
+def record(plan: Plan, job: str, problems: list[str], started: float, **more: Any) -> None:
+    """Note how a job ended, and what `more` is to be known of it."""
     now = time.time()
-    news = {"started": started, "ended": now, "problems": problems}
+    news = {"started": started, "ended": now, "problems": problems, **more}
     _note(plan, job, **news, **({} if problems else {"succeeded": now}))
 
 
