@@ -7,7 +7,8 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from email.utils import parsedate_to_datetime
-from urllib.parse import quote, unquote
+from functools import partial
+from urllib.parse import quote, quote_plus, unquote
 
 from .outbox import Message
 
@@ -44,7 +45,7 @@ def secrets_of(url: str) -> list[str]:
     """Every part of an Apprise URL that may be a secret, as it is, decoded and encoded; the longest first."""
     parts = {part for part in re.split(r"[/:@?&=#,]+", url.partition("://")[2]) if len(part) >= SHORTEST_SECRET}
     parts |= {unquote(part) for part in parts}
-    parts |= {quote(part, safe="") for part in parts}
+    parts |= {encode(part) for part in parts for encode in (partial(quote, safe=""), quote_plus)}
     return sorted({url, *parts}, key=len, reverse=True)
 
 
