@@ -143,7 +143,7 @@ site: setup
 interruptions: images ## Cut runs off at chosen tasks: the next one has to make it good
 	$(ALONE) pytest tests/faults/test_interruptions.py
 
-bench: setup ## Measure on a virtual Pi of its own: make bench WHAT=converge (KEEP=1, RUNS=3, FAST=1)
+bench: setup ## Measure on a virtual Pi of its own: make bench WHAT=converge (KEEP=1, RUNS=3, FAST=1); WHAT=pi also with INVENTORY=
 	@[ -n "$(WHAT)" -a -f "tests/bench/$(WHAT).py" ] || { echo "WHAT=$(WHAT): set it to one of:" \
 	  $(patsubst tests/bench/%.py,%,$(wildcard tests/bench/*.py)) >&2; exit 2; }
 	@PYTHONPATH=tests $(PYTHON) -m bench.$(WHAT)

@@ -23,6 +23,8 @@ class Web(http.server.BaseHTTPRequestHandler):
         self.send_response(200)
         self.send_header("Content-Length", "0")
         self.end_headers()
+    def log_message(self, *words):
+        pass
 http.server.HTTPServer(("127.0.0.1", 8099), Web).serve_forever()
 """
 
@@ -118,7 +120,8 @@ def test_nobody_but_root_uses_it_and_old_files_are_gone(host: Host) -> None:
 
 def test_url_that_is_missing_or_that_nobody_understands_ends_the_run(apply: Any, variables: dict[str, Any]) -> None:
     own = {name: value for name, value in variables.items() if name.startswith(("notify_", "secrets_values"))}
-    refused = apply("notify", **{**own, "notify_targets": {"phone": {"url_secret": "notify_phone_url"}}})
+    unknown = {"phone": {"url_secret": "notify_phone_url"}}
+    refused = apply("notify", **{**own, "notify_targets": unknown, "secrets_values": {}})
     assert refused.returncode != 0
     assert "lacks notify_phone_url, which cannot be made here" in refused.stdout
     if own["notify_targets"]:
