@@ -9,10 +9,11 @@ import argparse
 import json
 import sys
 import syslog
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from . import jobs, plan, restore, state
+from . import alerts, jobs, plan, restore, state
 from .engine import Repository
 from .errors import BackupError, Busy, Refused
 from .plan import Plan
@@ -51,18 +52,23 @@ def say(text: str) -> None:
 
 
 def job(known: Plan, name: str, work: Callable[[Plan], list[str]]) -> int:
-    """Run a job for cron: its problems on standard error and in the journal."""
+    """Run a job for cron: its problems on standard error, in the journal and, where they last, to the owner."""
+    started, status = time.time(), DONE
     try:
         problems = work(known)
+        status = WRONG if problems else DONE
     except Busy as error:
         state.skipped(known, name)
-        print(f"{name}: left out: {error}", file=sys.stderr)
-        return BUSY
+        status, problems = BUSY, [f"left out: {error}"]
+    except BackupError as error:
+        status, problems = REFUSED if isinstance(error, Refused) else WRONG, [str(error)]
+        state.record(known, name, problems, started)
+    alerts.tell(known)
     for problem in problems:
         print(f"{name}: {problem}", file=sys.stderr)
         syslog.syslog(syslog.LOG_ERR, f"{name}: {problem}")
     syslog.syslog(syslog.LOG_INFO, f"{name}: ended with {len(problems)} problems")
-    return WRONG if problems else DONE
+    return status
 
 
 def bring_back(known: Plan, given: argparse.Namespace) -> int:
