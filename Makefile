@@ -67,7 +67,7 @@ FOREIGN := $(filter-out $(HOST_ARCH),$(ARCH))
 SHOP := $(if $(filter vm,$(PI_KIND)),yes,$(if $(FOREIGN),,yes))
 PLAYBOOK := $(if $(SHOP),site.yml,playbooks/preflight.yml)
 OWN_IMAGES := registry $(if $(FOREIGN),emulator) $(if $(filter vm,$(PI_KIND)),qemu)
-PI_IMAGES := $(if $(SHOP),python postgres valkey nginx n8n restic rest-server backup-host) $(if $(filter vm,$(PI_KIND)),vm,virtual-pi)
+PI_IMAGES := $(if $(SHOP),python postgres valkey nginx n8n restic rest-server backup-host notify-host) $(if $(filter vm,$(PI_KIND)),vm,virtual-pi)
 
 images: setup engine ## Build the images of the virtual Pi and of its services
 	@$(PYTHON) molecule/shared/images.py build $(OWN_IMAGES)
@@ -143,7 +143,7 @@ site: setup
 interruptions: images ## Cut runs off at chosen tasks: the next one has to make it good
 	$(ALONE) pytest tests/faults/test_interruptions.py
 
-bench: setup ## Measure on a virtual Pi of its own: make bench WHAT=converge (KEEP=1, RUNS=3, FAST=1)
+bench: setup ## Measure on a virtual Pi of its own: make bench WHAT=converge (KEEP=1, RUNS=3, FAST=1); WHAT=pi also with INVENTORY=
 	@[ -n "$(WHAT)" -a -f "tests/bench/$(WHAT).py" ] || { echo "WHAT=$(WHAT): set it to one of:" \
 	  $(patsubst tests/bench/%.py,%,$(wildcard tests/bench/*.py)) >&2; exit 2; }
 	@PYTHONPATH=tests $(PYTHON) -m bench.$(WHAT)

@@ -5,6 +5,8 @@ Options:
     names (list of str): secrets that must exist; missing ones are made.
     values (dict, optional): secrets somebody chose, by name; they replace what the file holds. Weak ones and other
         names are refused.
+    given (list of str, optional): those of the names that only their service can give, such as a bot's token; one
+        that is missing is asked for, not made.
     bytes (int, optional): entropy of those that are made, 16 to 48, default 24 (192 bits).
 
 Returns `secrets` (dict) and `generated` (names). The result is hidden from every output. In check mode nothing is
@@ -46,6 +48,7 @@ OPTIONS = {
     "names": {"type": "list", "elements": "str", "required": True},
     # Keeps the values out of messages about wrong options.
     "values": {"type": "dict", "default": {}, "no_log": True},
+    "given": {"type": "list", "elements": "str", "default": []},
     "bytes": {"type": "int", "default": 24},
 }
 REMEDY = "give it with --vault-password-file, --ask-vault-pass or ANSIBLE_VAULT_PASSWORD_FILE"
@@ -86,6 +89,7 @@ class ActionModule(ActionBase):
         with locked(path.parent):
             stored, key = read(vault, path)
             refuse_weak(stored, str(path))
+            refuse_missing(set(map(str, arguments["given"])).difference(stored, chosen), path)
             secrets, generated = complete(stored, names, chosen, arguments["bytes"])
             if not self._task.check_mode:
                 sweep(path)
@@ -213,6 +217,15 @@ def refuse_unknown(chosen: dict[str, str], names: list[str]) -> None:
         near = difflib.get_close_matches(name, names, n=1)
         remedy = f"did you mean {near[0]}?" if near else f"take it out, or write one of: {', '.join(names)}"
         raise AnsibleActionFail(f"the inventory (secrets_values): {name} is no secret of this machine; {remedy}")
+
+
+def refuse_missing(names: set[str], path: Path) -> None:
+    """Refuse to make up what somebody else hands out."""
+    if names:
+        raise AnsibleActionFail(
+            f"{path}: lacks {', '.join(sorted(names))}, which cannot be made here because a service gives it; add it "
+            "with ansible-vault edit (or create), or for one run with secrets_values"
+        )
 
 
 def refuse_weak(secrets: dict[str, str], place: str) -> None:

@@ -72,6 +72,20 @@ def test_new_name_is_added_and_chosen_value_is_taken(tmp_path: Path) -> None:
     assert chosen not in output
 
 
+def test_secret_that_a_service_gives_is_asked_for_and_not_made(tmp_path: Path) -> None:
+    given = task(tmp_path, names=["one", "phone_url"], given=["phone_url"])
+    status, output = plays.play(tmp_path, [given], password=PASSWORD)
+    assert status != 0
+    assert "lacks phone_url, which cannot be made here" in output
+    assert not (tmp_path / "secrets.vault.yml").exists()
+    url = "tgram://123456789:A-Token-Given/1"
+    chosen = task(tmp_path, names=["one", "phone_url"], given=["phone_url"], values={"phone_url": url})
+    assert plays.play(tmp_path, [chosen], password=PASSWORD)[0] == 0
+    status, output = plays.play(tmp_path, [given], password=PASSWORD)
+    assert status == 0, output
+    assert opened(tmp_path / "secrets.vault.yml")["phone_url"] == url
+
+
 def test_check_mode_writes_nothing(tmp_path: Path) -> None:
     status, output = plays.play(tmp_path, [task(tmp_path), keep(tmp_path)], "--check", password=PASSWORD)
     assert status == 0, output
