@@ -76,13 +76,16 @@ def test_vault_file_comes_from_the_other_where_one_is_gone(new: Shop) -> None:
     new.far.stop()
     try:
         assert new.must("rebuild", "vault").strip() == "older"
-        new.shell(f"mv {FOLDER}/near {FOLDER}/unplugged")
-        refused = new.backup("rebuild", "vault")
     finally:
-        new.shell(f"mv {FOLDER}/unplugged {FOLDER}/near")
         new.far.start()
+
+
+def test_every_repository_that_cannot_be_read_is_named(new: Shop) -> None:
+    place = {"password_file": f"{SECRETS}/backup_near_password"}
+    new.write_plan(folder=NEW, repositories={name: {"url": f"/{name}", **place} for name in ("near", "far")})
+    refused = new.backup("rebuild", "vault")
     assert refused.status == 2
-    for text in ("no repository can be read", "repository near", "repository far"):
+    for text in ("no repository can be read", "repository near (/near)", "repository far (/far)"):
         assert text in refused.output
 
 
