@@ -35,8 +35,8 @@ MACHINE := $(PYTHON) molecule/shared/$(if $(filter vm,$(PI_KIND)),vm.py,virtual_
 # The machines that `make audit` looks at.
 INVENTORY ?= $(lastword $(VIRTUAL))
 
-.PHONY: help setup lock engine images up down clean status audit ssh restart docs hooks bench
-.PHONY: test test-full lint unit services site interruptions molecule molecule-up molecule-down vm
+.PHONY: help setup lock engine images up down clean status audit ssh restart lose rescue-kit docs hooks bench
+.PHONY: test test-full lint unit services site interruptions molecule molecule-up molecule-down vm rebuild
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -76,7 +76,7 @@ images: setup engine ## Build the images of the virtual Pi and of its services
 
 up status: export ANSIBLE_VAULT_PASSWORD_FILE ?= $(PI_STATE)/vault-password
 ifeq ($(INVENTORY),$(lastword $(VIRTUAL)))
-audit: export ANSIBLE_VAULT_PASSWORD_FILE ?= $(PI_STATE)/vault-password
+audit rescue-kit: export ANSIBLE_VAULT_PASSWORD_FILE ?= $(PI_STATE)/vault-password
 endif
 
 up: images ## Start a virtual Pi and bring up the shop on it
@@ -101,6 +101,15 @@ status: setup ## Show what runs on the virtual Pi
 
 audit: setup ## Look at the machines of INVENTORY: drift, health, ages; touches nothing
 	@$(PYTHON) ops/audit.py $(INVENTORY)
+
+# Where a rescue kit is written to.
+KIT ?= rescue
+
+rescue-kit: setup ## Write what a stranger needs to bring back the machines of INVENTORY: one encrypted file and a page
+	@$(PYTHON) ops/rescue_kit.py $(INVENTORY) $(KIT)
+
+lose: setup ## Take the virtual Pi away as a fire would; the far repository stays
+	@$(MACHINE) lose
 
 restart: setup ## Restart the virtual Pi, as a power cut would
 	@$(MACHINE) restart
@@ -142,6 +151,13 @@ site: setup
 
 interruptions: images ## Cut runs off at chosen tasks: the next one has to make it good
 	$(ALONE) pytest tests/faults/test_interruptions.py
+
+# A machine of its own. It is lost three times over and comes back from what is left, at last from a rescue kit alone.
+rebuild: export PI_TEST_STATE ?= .virtual-pi-rebuild
+rebuild: export PI_TEST_NAME ?= pi-commerce-rebuild
+rebuild: export PI_TEST_NETWORK ?= 10.219.0
+rebuild: images ## Lose a shop three times and bring it back on a fresh virtual Pi, with a clock
+	$(ALONE) pytest tests/rebuild
 
 bench: setup ## Measure on a virtual Pi of its own: make bench WHAT=converge (KEEP=1, RUNS=3, FAST=1); WHAT=pi also with INVENTORY=
 	@[ -n "$(WHAT)" -a -f "tests/bench/$(WHAT).py" ] || { echo "WHAT=$(WHAT): set it to one of:" \

@@ -82,14 +82,16 @@ def is_limit(value: Any) -> bool:
 
 
 def is_repository(name: Any, value: Any) -> bool:
-    """Whether an entry of backup_repositories has a name, a URL without a password, and settings that are texts."""
-    if not isinstance(value, Mapping) or set(value) - {"url", "environment", "secrets"}:
+    """Whether an entry of backup_repositories has a name, a URL without a password, PEM, and texts as settings."""
+    if not isinstance(value, Mapping) or set(value) - {"url", "ca", "environment", "secrets"}:
         return False
     given = {**value.get("environment", {}), **value.get("secrets", {})}
     return (
         re.fullmatch(r"[a-z][a-z0-9_]*", str(name)) is not None
         and re.fullmatch(r"/\S+|(rest|sftp|s3|b2|rclone|azure|gs|swift):\S+", str(value.get("url"))) is not None
         and re.search(r"//[^/@]*:[^/@]*@", str(value["url"])) is None
+        and re.fullmatch(r"(-----BEGIN CERTIFICATE-----\n[\w+/=\n]+-----END CERTIFICATE-----\n?)*", value.get("ca", ""))
+        is not None
         and all(re.fullmatch(r"[A-Z][A-Z0-9_]*", str(key)) and isinstance(given[key], str) for key in given)
     )
 
@@ -125,7 +127,7 @@ RULES: dict[str, Rule] = {
         lambda places: all(is_repository(name, places[name]) for name in places),
     ),
     "backup_repositories": Rule(
-        "a mapping of names (near, far), each with a url without a password, and perhaps environment and secrets",
+        "a mapping of names (near, far), each with a url without a password, perhaps ca (PEM), environment, secrets",
         lambda places: bool(places) and all(is_repository(name, places[name]) for name in places),
     ),
     "backup_ship_minutes": Rule("a divisor of 60, at most 15", lambda value: 0 < value <= 15 and 60 % value == 0),

@@ -65,6 +65,7 @@ BAD = [
     ("backup_repositories", {"near": {"url": "/backups", "password": "in plain sight"}}),
     ("backup_repositories", {"far": {"url": "rest:https://pi:in-plain-sight@nas.example/pi"}}),
     ("backup_repositories", {"far": {"url": "s3:https://s3.example/pi", "secrets": {"AWS_ACCESS_KEY_ID": 1}}}),
+    ("backup_repositories", {"far": {"url": "rest:https://nas.example/pi", "ca": "/etc/ssl/nas.pem"}}),
     ("backup_repositories", {"far away": {"url": "/backups"}}),
     ("backup_ship_minutes", 0),
     ("backup_ship_minutes", 7),

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from . import alerts, jobs, plan, restore, state
+from . import alerts, jobs, plan, rebuild, restore, state
 from .engine import Repository
 from .errors import BackupError, Busy, Refused
 from .plan import Plan
@@ -45,6 +45,11 @@ def parser() -> argparse.ArgumentParser:
     back.add_argument("--confirm", help="the words that the plan asks for; without them only the plan is shown")
     back.add_argument("--dry-run", action="store_true", help="only show the plan")
     back.add_argument("--resume", action="store_true", help="complete a restore that was cut off")
+    anew = verbs.add_parser("rebuild", help="one step of rebuild.yml, which calls it")
+    anew.add_argument("step", choices=["vault", "images", "sealed", "data"])
+    anew.add_argument("--at", default="newest", help="data: a moment; default: newest")
+    anew.add_argument("--from", dest="source", default="", help="repository; default: the one with the newest data")
+    anew.add_argument("--path", dest="paths", action="append", default=[], help="sealed: what to bring back")
     for verb, text in (("discard", "remove for good"), ("undo", "put back")):
         verbs.add_parser(verb, help=f"{text} what a restore has replaced").add_argument("name")
     return top
@@ -93,6 +98,20 @@ def bring_back(known: Plan, given: argparse.Namespace) -> int:
     return DONE
 
 
+def bring_anew(known: Plan, given: argparse.Namespace) -> int:
+    """The verb rebuild."""
+    if given.step == "vault":
+        say(rebuild.vault(known, given.source))
+    elif given.step == "images":
+        say(rebuild.load_images(known, given.source))
+    elif given.step == "sealed":
+        for path in rebuild.unseal(known, given.source, given.paths, sys.stdin.read()):
+            say(f"wrote {path}")
+    else:
+        rebuild.bring_back(known, given.source, given.at, say)
+    return DONE
+
+
 def act(known: Plan, given: argparse.Namespace) -> int:
     """Do what was asked for; the exit code."""
     if given.verb == "ship":
@@ -114,6 +133,8 @@ def act(known: Plan, given: argparse.Namespace) -> int:
         Repository(known, given.repository).file.unlink(missing_ok=True)
     elif given.verb == "restore":
         return bring_back(known, given)
+    elif given.verb == "rebuild":
+        return bring_anew(known, given)
     elif given.verb == "discard":
         restore.discard(known, given.name)
     elif given.verb == "undo":
