@@ -17,10 +17,12 @@ PROGRAM = ROOT / "files/backup"
 FOLDER = "/var/backups/pi-commerce"
 SECRETS = "/etc/pi-commerce/backup/secrets"
 PLAN = "/etc/pi-commerce/backup/plan.json"
-# Small, so that a test can fill it.
+# Small, so that a test can fill them.
 SPOOL_MIB = 12
+SMALL = "/small"
 USERS = (
-    "user default on nopass ~* &* +@all\nuser backup on >{password} resetkeys resetchannels -@all +ping +bgsave +info\n"
+    "user default on nopass ~* &* +@all\n"
+    "user backup on >{password} resetkeys ~pi-commerce:canary resetchannels -@all +ping +bgsave +info +set\n"
 )
 
 
@@ -54,6 +56,9 @@ class Shop:
         self.host = self._run(
             "host",
             image_of(engine, "backup-host"),
+            # As init does, it takes note of those that are killed: the engine asks whether a lock's holder lives.
+            command=["sh", "-c", "while :; do sleep 1000 & wait $!; done"],
+            tmpfs={SMALL: "size=24m"},
             volumes={
                 "/var/run/docker.sock": "/var/run/docker.sock",
                 self.root: self.root,

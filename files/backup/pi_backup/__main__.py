@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from . import jobs, plan, restore, state
+from .drill import report, run, settings
 from .engine import Repository
 from .errors import BackupError, Busy, Refused
 from .plan import Plan
@@ -40,6 +41,14 @@ def parser() -> argparse.ArgumentParser:
     back.add_argument("--from", dest="source", default="", help="repository; default: the first that answers")
     back.add_argument("--confirm", help="the words that the plan asks for; without them only the plan is shown")
     back.add_argument("--resume", action="store_true", help="complete a restore that was cut off")
+    drill = verbs.add_parser(
+        "drill",
+        help="restore everything beside the shop and judge it; exit code 0 verified, 1 FAILED, 2 COULD-NOT-VERIFY",
+    )
+    drill.add_argument("--from", dest="source", default="", help="repository; default: far, else the last one")
+    drill.add_argument("--operator-key", action="store_true", help="read it from standard input, and open the bundle")
+    drill.add_argument("--overdue", action="store_true", help="only look whether one is overdue (cron, daily)")
+    drill.add_argument("--settings", type=Path, default=settings.DEFAULT, help=argparse.SUPPRESS)
     for verb, text in (("discard", "remove for good"), ("undo", "put back")):
         verbs.add_parser(verb, help=f"{text} what a restore has replaced").add_argument("name")
     return top
@@ -83,6 +92,20 @@ def bring_back(known: Plan, given: argparse.Namespace) -> int:
     return DONE
 
 
+def drill(known: Plan, given: argparse.Namespace) -> int:
+    """The verb drill."""
+    how = settings.load(given.settings)
+    if given.overdue:
+        late = run.overdue(known, how)
+        if late:
+            print(f"drill: {late}", file=sys.stderr)
+        return WRONG if late else DONE
+    key = sys.stdin.read().strip() if given.operator_key else ""
+    found = run.drill(known, how, given.source, key, say)
+    say(report.markdown(found))
+    return int(found["exit"])
+
+
 def act(known: Plan, given: argparse.Namespace) -> int:
     """Do what was asked for; the exit code."""
     if given.verb == "ship":
@@ -100,6 +123,8 @@ def act(known: Plan, given: argparse.Namespace) -> int:
         say(Repository(known, given.repository).prune())
     elif given.verb == "forget-repository":
         Repository(known, given.repository).file.unlink(missing_ok=True)
+    elif given.verb == "drill":
+        return drill(known, given)
     elif given.verb == "restore":
         return bring_back(known, given)
     elif given.verb == "discard":

@@ -5,11 +5,13 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from . import files, host, n8n, redis, state, volumes
 from .docker import volume_path
+from .drill import canaries
 from .engine import Repository
 from .errors import BackupError, Refused
 from .locks import locked
@@ -41,6 +43,7 @@ class Run:
             "host": plan.host,
             "started": self.started,
             "volumes": {},
+            "keys": {},
         }
         self.problems: list[str] = []
 
@@ -61,14 +64,16 @@ class Run:
         """A volume's files, as they are now."""
         path = volume_path(self.plan, store.volume)
         self.excluded += volumes.stage(path, self.folder(f"sqlite/{store.volume}"))
-        self.manifest["volumes"][store.volume] = {"path": str(path), **files.measure(path)}
+        measured = {**files.measure(path), **canaries.inspect(path)}
+        self.manifest["volumes"][store.volume] = {"path": str(path), **measured}
         self.paths.append(path)
         self.points[store.name] = self.started
 
     def redis(self, store: Store) -> None:
         """A dump of this moment."""
         moment = time.time()
-        redis.save(self.plan, store, self.folder(f"redis/{store.volume}"))
+        keys = redis.save(self.plan, store, self.folder(f"redis/{store.volume}"))
+        self.manifest["keys"][store.volume] = list(keys)
         self.points[store.name] = moment
 
     def log(self, store: Store) -> None:
@@ -84,6 +89,13 @@ class Run:
         self.manifest["wal"] = {"path": str(server.wal), "base": chain.get("base"), "point": moment}
         if chain:
             self.points[store.name] = moment
+
+    def canaries(self) -> None:
+        """A token in every store, for a drill to find."""
+        self.manifest["canary"] = canaries.begin(self.plan)
+        for store in self.plan.stores:
+            part = partial(canaries.plant, self.plan, store, self.manifest["canary"])
+            self.attempt(f"{store.name} canary", part)
 
     def quick(self) -> None:
         """What both jobs save."""
@@ -133,6 +145,7 @@ def ship(plan: Plan) -> list[str]:
     with locked(plan.folder, "ship"):
         refuse_unfinished(plan)
         run = Run(plan, "ship")
+        run.canaries()
         store = plan.postgres()
         if store:
             run.attempt(store.name, lambda: run.log(store))
@@ -185,6 +198,10 @@ def nightly(plan: Plan) -> list[str]:
         run = Run(plan, "nightly")
         store = plan.postgres()
         base = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(run.started))
+        run.canaries()
+        for other in plan.stores:
+            if other.kind == "n8n":
+                run.attempt(f"{other.service} canary", partial(canaries.plant_n8n, plan, other, run.manifest["canary"]))
         if store:
             run.attempt(store.name, lambda: _dump(run, store, base))
         run.quick()
