@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +16,15 @@ from redis_server import image_of, wait_until
 
 SETTINGS = "/etc/pi-commerce/drill/settings.json"
 READY = "http.get('http://127.0.0.1:5678/healthz/readiness',r=>process.exit(r.statusCode==200?0:1))"
+# Each piece has names of its own.
+RUN = """
+import sys
+from pi_backup import __main__
+def run(hooks, words):
+    for hook in hooks:
+        exec(hook, {"__name__": "hook"})
+    sys.exit(__main__.main(words))
+"""
 SQLITE = """
 import os, sqlite3
 os.makedirs("/data/app")
@@ -135,42 +145,41 @@ class DrillShop(Shop):
         """The far repository on its own disk."""
         return f"{self.root}/{self.volume('far_data')}/_data/pi"
 
-    def drill(self, *words: str, hook: str = "", key: str = "", **settings: Any) -> Verdict:
-        """Run a drill, with Python code before it (`hook`), and with the operator's key from a file."""
+    def drill(self, *words: str, hooks: Iterable[str] = (), key: str = "", **settings: Any) -> Verdict:
+        """Run a drill, with Python code before it (`hooks`), and with the operator's key from a file."""
         self.write(SETTINGS, json.dumps(settings))
-        said = self.hooked(hook, "drill", *words, *(["--operator-key"] if key else []), source=key)
+        said = self.hooked(hooks, "drill", *words, *(["--operator-key"] if key else []), source=key)
         newest = self.shell(f"cat $(ls {FOLDER}/drills/2*.json | tail -1)").output
         report = json.loads(newest)
         checks = {entry["name"]: entry for entry in report["checks"]}
         return Verdict(said.status, said.output, report["verdict"], checks)
 
-    def hooked(self, hook: str, *words: str, source: str = "") -> Said:
+    def hooked(self, hooks: Iterable[str], *words: str, source: str = "") -> Said:
         """Run the program after some Python code, which replaces parts of it; its input is the file `source`."""
-        self.write(
-            "/tmp/hook.py",
-            f"{hook}\nimport sys\nfrom pi_backup import __main__\nsys.exit(__main__.main({list(words)}))\n",
-        )
-        return self.shell(f"python3 /tmp/hook.py < {source or '/dev/null'}")
+        self.write("/tmp/hooked.py", f"{RUN}\nrun({list(hooks)!r}, {list(words)!r})\n")
+        return self.shell(f"python3 /tmp/hooked.py < {source or '/dev/null'}")
 
     def told(self) -> str:
         """The last thing that the owner was told."""
         return self.shell("cat /tmp/told").output.strip()
 
+    def scratch_containers(self) -> list[dict[str, Any]]:
+        """Those of a drill, as the engine lists them."""
+        filters = {"name": f"{self.project}-drill"}
+        return list(self.engine.api.containers(all=True, filters=filters))
+
     def left_behind(self) -> list[str]:
         """What drills have made and not taken away."""
         name = f"{self.project}-drill"
-        containers = [entry.name for entry in self.engine.containers.list(all=True) if name in entry.name]
-        volumes = [entry.name for entry in self.engine.volumes.list() if name in entry.name]
+        containers = [entry["Names"][0] for entry in self.scratch_containers()]
+        volumes = [entry.name for entry in self.engine.volumes.list(filters={"name": name})]
         folders = self.shell(f"ls -A {FOLDER}/drill 2>/dev/null").output.split()
         return [*containers, *volumes, *folders]
 
     def remove(self) -> None:
         """Remove everything of it, also what drills have left."""
-        name = f"{self.project}-drill"
-        for container in self.engine.containers.list(all=True):
-            if container.name.startswith(name):
-                container.remove(force=True, v=True)
-        for volume in self.engine.volumes.list():
-            if volume.name.startswith(name):
-                volume.remove(force=True)
+        for container in self.scratch_containers():
+            self.engine.api.remove_container(container["Id"], force=True, v=True)
+        for volume in self.engine.volumes.list(filters={"name": f"{self.project}-drill"}):
+            volume.remove(force=True)
         super().remove()

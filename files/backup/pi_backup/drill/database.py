@@ -99,8 +99,6 @@ class Postgres:
 
     def recovery(self, at: float | None = None) -> choose.Recovery:
         """The snapshots for a moment. Raises Refused or Unable."""
-        if not self.source.snapshots:
-            raise Unable("no snapshot is known")
         return choose.recovery(self.source.snapshots, self.store.name, at)
 
     def base(self) -> None:

@@ -43,7 +43,7 @@ class Source:
         """`plan` is that of the drill, `known` what earlier drills have noted."""
         self.plan, self.settings, self.ladder, self.known = plan, settings, ladder, known
         self.repository = Repository(plan, name)
-        self.snapshots: list[Snapshot] = []
+        self._own: list[Snapshot] = []
         self.all: list[Snapshot] = []
         self.opened = self.roomy = False
         self._staged: dict[str, Staged] = {}
@@ -80,24 +80,33 @@ class Source:
         self.all = self.repository.snapshots()
         self.ladder.note(f"{self.repository.name} ({self.repository.shown}) opens, {len(self.all)} snapshots")
 
+    def need_open(self) -> None:
+        """Raises Unable where the repository does not open: what it holds is not known."""
+        if not self.opened:
+            raise Unable("the repository does not open")
+
+    @property
+    def snapshots(self) -> list[Snapshot]:
+        """This machine's own, the oldest first. Raises Unable where none is known."""
+        if not self._own:
+            raise Unable("no snapshot of this machine is known")
+        return self._own
+
     def choose(self) -> None:
         """This machine's own snapshots, none of which may be from the future."""
+        self.need_open()
         now = time.time()
-        self.snapshots = choose.usable(self.all, self.plan.host, now)
+        self._own = choose.usable(self.all, self.plan.host, now)
         ahead = [one for one in self.all if one.time > now + FUTURE_SECONDS]
         if ahead:
             raise BackupError(
                 f"{len(ahead)} snapshots claim to be from the future ({ahead[0].id[:8]}, host {ahead[0].host}): is "
                 "this machine's clock right? Find out who wrote them"
             )
-        self.ladder.note(
-            f"{len(self.snapshots)} of {self.plan.host}, the last at {choose.shown(self.snapshots[-1].time)}"
-        )
+        self.ladder.note(f"{len(self._own)} of {self.plan.host}, the last at {choose.shown(self._own[-1].time)}")
 
     def latest(self, kind: str) -> Snapshot:
         """The newest snapshot of a job. Raises BackupError."""
-        if not self.snapshots:
-            raise Unable("no snapshot is known")
         own = [snapshot for snapshot in self.snapshots if snapshot.kind == kind]
         if not own:
             raise BackupError(f"there is no snapshot of the job {kind}")
@@ -129,8 +138,7 @@ class Source:
 
     def whole(self) -> None:
         """The repository's own check of its structure, and of one part of all its data; the part's number."""
-        if not self.opened:
-            raise Unable("the repository does not open")
+        self.need_open()
         part = int(self.known.get("part", 0)) % self.settings.parts + 1
         # Without a lock: a check would keep everybody else out.
         self.repository.restic("check", "--no-lock", f"--read-data-subset={part}/{self.settings.parts}")

@@ -37,8 +37,6 @@ class Stores:
         self.data: dict[str, Path] = {}
 
     def _holding(self, store: Store) -> tuple[Snapshot, Staged]:
-        if not self.source.snapshots:
-            raise Unable("no snapshot is known")
         snapshot = choose.holding(self.source.snapshots, store.name, None)
         return snapshot, self.source.staged(snapshot)
 
