@@ -52,6 +52,7 @@ class FilterModule:
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Name to function."""
         return {
+            "age_identity": lambda secret: age_keys.identity(str(secret)),
             "age_recipient": lambda secret: age_keys.recipient(str(secret)),
             "backup_secret_files": backup_secret_files,
             "backup_secret_names": backup_secret_names,

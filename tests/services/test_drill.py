@@ -95,6 +95,7 @@ def test_several_wrongs_are_each_named(shop: DrillShop) -> None:
 @pytest.mark.skipif(not FULL, reason=LONG)
 def test_what_a_killed_drill_leaves_is_swept_and_the_next_one_is_well(shop: DrillShop, fault_table: list[Row]) -> None:
     shop.must("ship")
+    shop.write(SETTINGS, "{}")
     for step in DRILL_STEPS:
         assert shop.hooked([KILLED.format(step=step)], "drill").status == 137, step
         # What cron does by day.
@@ -207,9 +208,9 @@ def test_drill_of_a_shop_with_n8n_after_one_that_was_killed_and_while_copies_go_
     shop.trade()
     shop.must("nightly")
     shop.must("ship")
+    shop.write(SETTINGS, json.dumps({"kept": 1}))
     assert shop.hooked([KILLED.format(step=60)], "drill").status == 137
     assert shop.left_behind()
-    shop.write(SETTINGS, json.dumps({"kept": 1}))
     shop.host.exec_run(
         [
             "sh",

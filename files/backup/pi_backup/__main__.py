@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from . import jobs, plan, restore, state
-from .drill import report, run, settings
+from .drill import alerts, report, run, settings
 from .engine import Repository
 from .errors import BackupError, Busy, Refused
 from .plan import Plan
@@ -47,7 +47,8 @@ def parser() -> argparse.ArgumentParser:
     )
     drill.add_argument("--from", dest="source", default="", help="repository; default: far, else the last one")
     drill.add_argument("--operator-key", action="store_true", help="read it from standard input, and open the bundle")
-    drill.add_argument("--overdue", action="store_true", help="only look whether one is overdue (cron, daily)")
+    drill.add_argument("--sweep", action="store_true", help="only take away what a killed one has left")
+    drill.add_argument("--overdue", action="store_true", help="the same, and tell where one is overdue (cron, daily)")
     drill.add_argument("--settings", type=Path, default=settings.DEFAULT, help=argparse.SUPPRESS)
     for verb, text in (("discard", "remove for good"), ("undo", "put back")):
         verbs.add_parser(verb, help=f"{text} what a restore has replaced").add_argument("name")
@@ -95,8 +96,9 @@ def bring_back(known: Plan, given: argparse.Namespace) -> int:
 def drill(known: Plan, given: argparse.Namespace) -> int:
     """The verb drill."""
     how = settings.load(given.settings)
-    if given.overdue:
-        late = run.overdue(known, how)
+    if given.sweep or given.overdue:
+        run.clean(known, how)
+        late = alerts.overdue(known, how) if given.overdue else ""
         if late:
             print(f"drill: {late}", file=sys.stderr)
         return WRONG if late else DONE

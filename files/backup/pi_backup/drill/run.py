@@ -176,11 +176,9 @@ def images(source: Source) -> None:
     source.ladder.note(f"{len(plan.services)} as the shop's own containers have them")
 
 
-def overdue(plan: Plan, settings: Settings) -> str:
-    """For cron, daily: take away what a killed drill has left, and tell where one is overdue."""
-    with ExitStack() as held:
-        held.enter_context(locked(plan.folder, "drill"))
+def clean(plan: Plan, settings: Settings) -> None:
+    """Take away what a killed drill has left. Raises Busy, Refused or BackupError."""
+    with locked(plan.folder, "drill"):
         scratch = scratch_plan(plan, settings)
         refuse_live(scratch)
         sweep(scratch)
-        return alerts.overdue(plan, settings)
