@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from .. import docker
 from ..commands import CommandFailed
 from ..errors import BackupError
 
@@ -31,6 +32,15 @@ class TimeUp(Unable):
 
 class Left(BackupError):
     """A check was not asked for here; the text says where it is done."""
+
+
+def ended(container: str, what: str) -> BackupError:
+    """The error that a container which has ended stands for; what was killed from outside proves nothing."""
+    state = (docker.inspected("container", container) or {"State": {"ExitCode": 137, "OOMKilled": False}})["State"]
+    if state["OOMKilled"] or state["ExitCode"] in ENDED_BY_FORCE:
+        return Unable(f"{what}: it was killed ({state['ExitCode']}); is there memory for it?")
+    said = docker.docker("logs", "--tail=8", container, both=True).strip()
+    return BackupError(f"{what}: {said[-600:]}")
 
 
 @dataclass

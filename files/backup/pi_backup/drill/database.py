@@ -15,7 +15,7 @@ from ..errors import BackupError
 from ..plan import Store
 from ..postgres import TABLES, Server, check_wal, recovered, replayed, table_counts
 from .canaries import TABLE
-from .checks import Left, Unable
+from .checks import Left, Unable, ended
 from .source import Source
 
 # A superuser that no dump knows, so that the one every dump makes is not there yet.
@@ -73,7 +73,7 @@ class Postgres:
 
     def _answers(self, container: str) -> bool:
         if not docker.running(container):
-            raise Unable(f"{container} did not start: {docker.docker('logs', '--tail=5', container, both=True)}")
+            raise ended(container, f"{container} did not start")
         try:
             inside(container, ["psql", "-Xq", "-U", FIRST, "-d", "postgres", "-c", "SELECT 1"], seconds=30)
         except CommandFailed:

@@ -15,7 +15,7 @@ from ..errors import BackupError
 from ..plan import Plan, Store
 from ..postgres import Server
 from .canaries import CREDENTIAL, WORKFLOW
-from .checks import Unable
+from .checks import Unable, ended
 from .source import Source
 from .stores import Stores
 
@@ -88,8 +88,7 @@ class N8n:
 
     def _ready(self, container: str) -> bool:
         if not docker.running(container):
-            said = docker.docker("logs", "--tail=8", container, both=True)
-            raise BackupError(f"n8n does not start on the restored data: {said.strip()[-600:]}")
+            raise ended(container, "n8n does not start on the restored data")
         try:
             inside(container, ["node", "-e", HEALTH], seconds=60)
         except CommandFailed:

@@ -32,7 +32,7 @@ def scratch_plan(plan: Plan, settings: Settings) -> Plan:
         live = docker.inspected("container", docker.container_of(plan, service.name)) or {"Image": service.image}
         memory = live.get("HostConfig", {}).get("Memory", 0)
         # Where memory or time is short, the shop comes first. What runs beside PostgreSQL finds it by its name.
-        options = ["--pull=never", "--oom-score-adj=1000", "--cpu-shares=128"]
+        options = ["--pull=never", "--oom-score-adj=1000", "--cpu-shares=512"]
         options += [f"--memory={memory}"] if memory else []
         if any(store.kind == "postgres" for store in service.stores):
             options.append(f"--add-host={service.name}:127.0.0.1")

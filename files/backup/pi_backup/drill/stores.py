@@ -18,7 +18,7 @@ from ..engine import Snapshot
 from ..errors import BackupError
 from ..plan import Store
 from .canaries import FILE, KEY, look
-from .checks import Left, Unable
+from .checks import Left, Unable, ended
 from .source import Source, Staged
 
 SOCKET = "/data/.drill.sock"
@@ -73,8 +73,7 @@ class Stores:
 
     def _loaded(self, container: str, data: Path) -> bool:
         if not docker.running(container):
-            said = docker.docker("logs", "--tail=5", container, both=True)
-            raise BackupError(f"the server does not start from its append-only log: {said}")
+            raise ended(container, "the server does not start from its append-only log")
         if not (data / Path(SOCKET).name).exists():
             return False
         try:
