@@ -35,8 +35,8 @@ MACHINE := $(PYTHON) molecule/shared/$(if $(filter vm,$(PI_KIND)),vm.py,virtual_
 # The machines that `make audit` looks at.
 INVENTORY ?= $(lastword $(VIRTUAL))
 
-.PHONY: help setup lock engine images up down clean status audit ssh restart lose rescue-kit docs hooks bench
-.PHONY: test test-full lint unit services site interruptions molecule molecule-up molecule-down vm rebuild
+.PHONY: help setup lock engine images up down clean status audit drill ssh restart lose rescue-kit docs hooks bench
+.PHONY: test test-full lint unit services site interruptions molecule molecule-up molecule-down vm rebuild faults
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -74,7 +74,7 @@ images: setup engine ## Build the images of the virtual Pi and of its services
 	@$(if $(FOREIGN),bash molecule/shared/host.sh emulation)
 	@$(PYTHON) molecule/shared/images.py build $(PI_IMAGES) --suite $(PI_SUITE) --arch $(ARCH)
 
-up status: export ANSIBLE_VAULT_PASSWORD_FILE ?= $(PI_STATE)/vault-password
+up status drill: export ANSIBLE_VAULT_PASSWORD_FILE ?= $(PI_STATE)/vault-password
 ifeq ($(INVENTORY),$(lastword $(VIRTUAL)))
 audit rescue-kit: export ANSIBLE_VAULT_PASSWORD_FILE ?= $(PI_STATE)/vault-password
 endif
@@ -101,6 +101,9 @@ status: setup ## Show what runs on the virtual Pi
 
 audit: setup ## Look at the machines of INVENTORY: drift, health, ages; touches nothing
 	@$(PYTHON) ops/audit.py $(INVENTORY)
+
+drill: setup ## Restore everything beside the shop of the virtual Pi, from its farthest copies, and judge it
+	@ansible-playbook $(VIRTUAL) playbooks/drill.yml $(if $(FROM),-e repository=$(FROM))
 
 # Where a rescue kit is written to.
 KIT ?= rescue
@@ -163,6 +166,13 @@ bench: setup ## Measure on a virtual Pi of its own: make bench WHAT=converge (KE
 	@[ -n "$(WHAT)" -a -f "tests/bench/$(WHAT).py" ] || { echo "WHAT=$(WHAT): set it to one of:" \
 	  $(patsubst tests/bench/%.py,%,$(wildcard tests/bench/*.py)) >&2; exit 2; }
 	@PYTHONPATH=tests $(PYTHON) -m bench.$(WHAT)
+
+# What is wrong on purpose, by what it is done to; the table of it is printed at the end.
+FAULTS_backup := tests/services/test_drill.py
+
+faults: images ## Do harm on purpose and see it found: make faults WHAT=backup
+	@[ -n "$(FAULTS_$(WHAT))" ] || { echo "WHAT=$(WHAT): set it to backup" >&2; exit 2; }
+	$(ALONE) FULL=1 pytest $(FAULTS_$(WHAT))
 
 # Molecule's machines: one that roles are applied to and one that stays bare.
 PI_MOLECULE_NAME ?= pi-commerce-molecule

@@ -21,7 +21,8 @@ PLAN = "/etc/pi-commerce/backup/plan.json"
 SPOOL_MIB = 12
 SMALL = "/small"
 USERS = (
-    "user default on nopass ~* &* +@all\nuser backup on >{password} resetkeys resetchannels -@all +ping +bgsave +info\n"
+    "user default on nopass ~* &* +@all\n"
+    "user backup on >{password} resetkeys ~pi-commerce:canary resetchannels -@all +ping +bgsave +info +set\n"
 )
 
 

@@ -97,3 +97,20 @@ def notify_host(engine: DockerClient, tmp_path_factory: pytest.TempPathFactory) 
         yield made
     finally:
         made.remove()
+
+
+FAULTS = pytest.StashKey[list[tuple[str, str, str]]]()
+
+
+@pytest.fixture(scope="session")
+def fault_table(pytestconfig: pytest.Config) -> list[tuple[str, str, str]]:
+    """What was wrong, the verdict of the drill, and what has named it: printed at the end."""
+    return pytestconfig.stash.setdefault(FAULTS, [])
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    rows = terminalreporter.config.stash.get(FAULTS, [])
+    if rows:
+        terminalreporter.section("what was wrong, and what a drill said")
+    for fault, verdict, named in rows:
+        terminalreporter.write_line(f"{fault:<42} {verdict:<17} {' '.join(named.split())[:100]}")

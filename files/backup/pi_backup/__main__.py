@@ -14,6 +14,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from . import alerts, jobs, plan, rebuild, restore, state
+from .drill import alerts as drill_alerts
+from .drill import report, run, settings
 from .engine import Repository
 from .errors import BackupError, Busy, Refused
 from .plan import Plan
@@ -50,6 +52,15 @@ def parser() -> argparse.ArgumentParser:
     anew.add_argument("--at", default="newest", help="data: a moment; default: newest")
     anew.add_argument("--from", dest="source", default="", help="repository; default: the one with the newest data")
     anew.add_argument("--path", dest="paths", action="append", default=[], help="sealed: what to bring back")
+    drill = verbs.add_parser(
+        "drill",
+        help="restore everything beside the shop and judge it; exit code 0 verified, 1 FAILED, 2 COULD-NOT-VERIFY",
+    )
+    drill.add_argument("--from", dest="source", default="", help="repository; default: far, else the last one")
+    drill.add_argument("--operator-key", action="store_true", help="read it from standard input, and open the bundle")
+    drill.add_argument("--sweep", action="store_true", help="only take away what a killed one has left")
+    drill.add_argument("--overdue", action="store_true", help="the same, and tell where one is overdue (cron, daily)")
+    drill.add_argument("--settings", type=Path, default=settings.DEFAULT, help=argparse.SUPPRESS)
     for verb, text in (("discard", "remove for good"), ("undo", "put back")):
         verbs.add_parser(verb, help=f"{text} what a restore has replaced").add_argument("name")
     return top
@@ -112,6 +123,21 @@ def bring_anew(known: Plan, given: argparse.Namespace) -> int:
     return DONE
 
 
+def drill(known: Plan, given: argparse.Namespace) -> int:
+    """The verb drill."""
+    how = settings.load(given.settings)
+    if given.sweep or given.overdue:
+        run.clean(known, how)
+        late = drill_alerts.overdue(known, how) if given.overdue else ""
+        if late:
+            print(f"drill: {late}", file=sys.stderr)
+        return WRONG if late else DONE
+    key = sys.stdin.read().strip() if given.operator_key else ""
+    found = run.drill(known, how, given.source, key, say)
+    say(report.markdown(found))
+    return int(found["exit"])
+
+
 def act(known: Plan, given: argparse.Namespace) -> int:
     """Do what was asked for; the exit code."""
     if given.verb == "ship":
@@ -131,6 +157,8 @@ def act(known: Plan, given: argparse.Namespace) -> int:
         Repository(known, given.repository).remember(pruned=time.time())
     elif given.verb == "forget-repository":
         Repository(known, given.repository).file.unlink(missing_ok=True)
+    elif given.verb == "drill":
+        return drill(known, given)
     elif given.verb == "restore":
         return bring_back(known, given)
     elif given.verb == "rebuild":

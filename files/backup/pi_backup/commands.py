@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from typing import IO, Any
@@ -13,6 +15,15 @@ TAIL = 2000  # characters of a program's last words that a message repeats
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
+PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None)
+
+
+def _end_with_parent() -> None:
+    """Have the kernel end this process when the one that started it is killed, so that nobody writes on behind it."""
+    _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 class CommandFailed(BackupError):
     """A program ended with another exit code than 0 (`status`), or not in time (`status` None)."""
 
@@ -20,6 +31,7 @@ class CommandFailed(BackupError):
         """`words` is what it said."""
         ended = "did not end in time" if status is None else f"ended with {status}"
         super().__init__(f"{name} {ended}: {words.strip()[-TAIL:] or 'it said nothing'}")
+        self.name = name
         self.status = status
         self.words = words
 
@@ -49,6 +61,7 @@ def run(
             env={"PATH": os.environ.get("PATH", PATH), "LC_ALL": "C.UTF-8", **(environment or {})},
             timeout=seconds,
             check=False,
+            preexec_fn=_end_with_parent,
             **fed,
         )
     except FileNotFoundError as error:

@@ -136,24 +136,31 @@ def scratch_volume(plan: Plan, name: str, service: Service) -> Path:
 
 
 @contextmanager
-def scratch_container(plan: Plan, name: str, service: Service, command: Sequence[str], *mounts: str) -> Iterator[str]:
-    """A container of the service's image without any network, for as long as the block takes."""
+def scratch_container(
+    plan: Plan, name: str, service: Service, command: Sequence[str], *mounts: str, beside: str = ""
+) -> Iterator[str]:
+    """A container of the service's image without any network, for as long as the block takes.
+
+    Where it runs `beside` another one of these, the two reach each other, as one machine.
+    """
     full = f"{plan.project}-scratch-{name}"
+    words = ["timeout", "--kill-after=30", str(service.lifetime), *command] if service.lifetime else command
     remove(full)
     docker(
         "run",
         "--detach",
         f"--name={full}",
         f"--label={SCRATCH}={plan.project}",
-        "--network=none",
+        f"--network={f'container:{beside}' if beside else 'none'}",
         f"--user={service.uid}:{service.gid}",
         "--cap-drop=ALL",
         "--security-opt=no-new-privileges:true",
         "--shm-size=128m",
+        *service.options,
         *(f"--volume={mount}" for mount in mounts),
-        f"--entrypoint={command[0]}",
+        f"--entrypoint={words[0]}",
         service.image,
-        *command[1:],
+        *words[1:],
         seconds=300,
     )
     try:

@@ -6,11 +6,13 @@ import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from . import files, host, images, losses, n8n, rebuild, redis, state, volumes
 from .docker import volume_path
+from .drill import canaries
 from .engine import Repository
 from .errors import BackupError, Busy, Refused
 from .locks import all_locked, any_locked, locked
@@ -43,6 +45,7 @@ class Run:
             "host": plan.host,
             "started": self.started,
             "volumes": {},
+            "keys": {},
         }
         self.problems: list[str] = []
         self.left_out: list[str] = []
@@ -64,7 +67,7 @@ class Run:
         """A volume's files, as they are now."""
         path = volume_path(self.plan, store.volume)
         self.excluded += volumes.stage(path, self.folder(f"sqlite/{store.volume}"))
-        measured = files.measure(path)
+        measured = {**files.measure(path), **canaries.inspect(path)}
         self.problems += losses.found(
             store.volume, losses.before(self.plan, store.volume), measured, shrinks=store.kind == "n8n"
         )
@@ -75,7 +78,8 @@ class Run:
     def redis(self, store: Store) -> None:
         """A dump of this moment."""
         moment = time.time()
-        redis.save(self.plan, store, self.folder(f"redis/{store.volume}"))
+        keys = redis.save(self.plan, store, self.folder(f"redis/{store.volume}"))
+        self.manifest["keys"][store.volume] = list(keys)
         self.points[store.name] = moment
 
     def log(self, store: Store) -> None:
@@ -90,6 +94,13 @@ class Run:
         self.manifest["wal"] = {"path": str(server.wal), "base": chain.get("base"), "point": moment}
         if chain:
             self.points[store.name] = moment
+
+    def canaries(self) -> None:
+        """A token in every store, for a drill to find."""
+        self.manifest["canary"] = canaries.begin(self.plan)
+        for store in self.plan.stores:
+            part = partial(canaries.plant, self.plan, store, self.manifest["canary"])
+            self.attempt(f"{store.name} canary", part)
 
     def quick(self) -> None:
         """What both jobs save."""
@@ -163,6 +174,7 @@ def ship(plan: Plan) -> list[str]:
             # One more than can be feeding a repository each.
             slots = [f"slot-{number}" for number in range(len(plan.targets) + 1)]
             run = Run(plan, "ship", held.enter_context(any_locked(plan.folder, slots)))
+            run.canaries()
             store = plan.postgres()
             if store:
                 run.attempt(store.name, lambda: run.log(store))
@@ -220,6 +232,10 @@ def nightly(plan: Plan) -> list[str]:
         run = Run(plan, "nightly")
         store = plan.postgres()
         base = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(run.started))
+        run.canaries()
+        for other in plan.stores:
+            if other.kind == "n8n":
+                run.attempt(f"{other.service} canary", partial(canaries.plant_n8n, plan, other, run.manifest["canary"]))
         if store:
             run.attempt(store.name, lambda: _dump(run, store, base))
             run.attempt(store.name, lambda: _end_chain(run, store))

@@ -33,7 +33,10 @@ class Store:
 
 @dataclass(frozen=True)
 class Service:
-    """A service of the catalog. `needs` are the services it cannot run without, `databases` those it owns."""
+    """A service of the catalog. `needs` are the services it cannot run without, `databases` those it owns.
+
+    `options` and `lifetime` (seconds, 0: no end) are of the containers that live for one step only.
+    """
 
     name: str
     image: str
@@ -42,6 +45,8 @@ class Service:
     needs: tuple[str, ...]
     databases: tuple[str, ...]
     stores: tuple[Store, ...]
+    options: tuple[str, ...] = ()
+    lifetime: int = 0
 
 
 @dataclass(frozen=True)

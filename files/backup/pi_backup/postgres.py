@@ -23,7 +23,10 @@ SEGMENT_MIB = 16
 SEGMENT = r"[0-9A-F]{24}\.gz"
 SWITCH_SECONDS = 120
 # Row counts and sums of hashed rows of every table, which do not depend on the order of the rows.
+# The settings are those that the text of a value depends on.
 TABLES = r"""
+SET timezone = 'UTC'; SET datestyle = 'ISO'; SET intervalstyle = 'postgres'; SET bytea_output = 'hex';
+SET extra_float_digits = 1; SET lc_monetary = 'C';
 SELECT format('SELECT %L, count(*), coalesce(sum(hashtextextended(t::text, 0)::numeric), 0) FROM %I.%I t',
               schemaname || '.' || tablename, schemaname, tablename)
   FROM pg_tables WHERE schemaname !~ '^(pg_|information_schema$)' ORDER BY 1
@@ -232,12 +235,23 @@ def _check_segment(path: Path) -> None:
 
 @contextmanager
 def recovered(
-    plan: Plan, service: Service, store: Store, data: Path, wal: Path, until: float | None, seconds: float = 7200
+    plan: Plan,
+    service: Service,
+    store: Store,
+    data: Path,
+    wal: Path,
+    until: float | None,
+    seconds: float = 7200,
+    *,
+    ready: Callable[[Server], bool] | None = None,
+    **other: str,
 ) -> Iterator[Server]:
     """A server on the base in `data`, brought forward with the log in `wal` up to `until` (None: to its end).
 
-    It has no network and ends with the block, shut down in order. Raises BackupError.
+    It has no network and ends with the block, shut down in order. `ready` says when it is where it should be, `other`
+    are settings that differ. Raises BackupError.
     """
+    ready = ready or promoted
     (data / "recovery.signal").touch()
     run(["chown", "-R", f"{service.uid}:{service.gid}", str(data), str(wal)])
     data.chmod(0o700)
@@ -248,6 +262,7 @@ def recovered(
         "restore_command": '[ -f "/wal/%f.gz" ] && gunzip -c "/wal/%f.gz" > "%p"',
         "recovery_target_action": "promote",
         **({} if until is None else {"recovery_target_time": moment_text(until)}),
+        **other,
     }
     words = [word for key, value in settings.items() for word in ("-c", f"{key}={value}")]
     inner = "/var/lib/postgresql/data"
@@ -255,17 +270,23 @@ def recovered(
         plan, "postgres", service, ["postgres", "-D", inner, *words], f"{data}:{inner}", f"{wal}:/wal:ro"
     ) as container:
         server = Server(plan, store, container)
-        wait_until(lambda: _promoted(server), seconds, f"{container} has replayed the log")
+        wait_until(lambda: ready(server), seconds, f"{container} has replayed the log")
         yield server
         docker("stop", "--time", "120", container, seconds=180)
 
 
-def _promoted(server: Server) -> bool:
+def promoted(server: Server) -> bool:
+    """Whether recovery is over. Raises BackupError where it failed."""
+    return replayed(server, "SELECT NOT pg_is_in_recovery()")
+
+
+def replayed(server: Server, query: str) -> bool:
+    """Whether a server in recovery answers a query with true by now. Raises BackupError where recovery failed."""
     if not running(server.container):
         log = docker("logs", "--tail", "15", server.container, both=True)
         raise BackupError(f"the log could not be replayed:\n{log}")
     try:
-        return server.sql("SELECT pg_is_in_recovery()", seconds=30) == ["f"]
+        return server.sql(query, seconds=30) == ["t"]
     except CommandFailed:
         return False
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 from pathlib import Path
 
@@ -22,8 +24,8 @@ def _persistence(container: str, login: str = "", *options: str) -> dict[str, st
     return dict(line.strip().split(":", 1) for line in said.splitlines() if ":" in line)
 
 
-def save(plan: Plan, store: Store, folder: Path) -> None:
-    """Have the server write its dump, copy it into `folder` and check it. Raises BackupError."""
+def save(plan: Plan, store: Store, folder: Path) -> tuple[int, int]:
+    """Have the server write its dump, copy it into `folder` and check it; its `keys`. Raises BackupError."""
     container = container_of(plan, store.service)
     login = f"AUTH {store.user} {plan.secret(store.password_secret)}\n"
 
@@ -41,8 +43,24 @@ def save(plan: Plan, store: Store, folder: Path) -> None:
         raise BackupError(
             f"{container}: its save failed ({status}); docker logs {container} says why. Is the disk full?"
         )
-    shutil.copyfile(volume_path(plan, store.volume) / DUMP, folder / DUMP)
-    inside(container, ["valkey-check-rdb", f"{mount_of(plan, container, store.volume)}/{DUMP}"])
+    # By a name of its own: the server may put another dump in place at any time.
+    volume = volume_path(plan, store.volume)
+    held = volume / ".backup.rdb"
+    held.unlink(missing_ok=True)
+    os.link(volume / DUMP, held)
+    try:
+        shutil.copyfile(held, folder / DUMP)
+        return keys(inside(container, ["valkey-check-rdb", f"{mount_of(plan, container, store.volume)}/{held.name}"]))
+    finally:
+        held.unlink()
+
+
+def keys(said: str) -> tuple[int, int]:
+    """How many keys valkey-check-rdb has read, and how many of them end by themselves. Raises BackupError."""
+    found = re.search(r"^\[info\] (\d+) keys read\n\[info\] (\d+) expires$", said, re.MULTILINE)
+    if found is None:
+        raise BackupError(f"valkey-check-rdb names no number of keys: {said.strip()[-300:]}")
+    return int(found[1]), int(found[2])
 
 
 def prepare(plan: Plan, service: Service, dump: Path, data: Path) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from . import choose, databases, docker, files, redis, volumes
+from .drill import canaries
 from .engine import Repository, Snapshot
 from .errors import BackupError, Refused
 from .locks import all_locked
@@ -225,6 +226,7 @@ def _complete(plan: Plan, document: dict[str, Any], say: Callable[[str], None]) 
     if any(move["kind"] == "postgres" for move in document["moves"]):
         # The restored server goes on in a history of its own; the next run begins with a base.
         (plan.folder / "state/chain.json").unlink(missing_ok=True)
+    canaries.forget(plan)
     kept = files.read_json(kept_file(plan))
     kept[document["name"]] = {
         "title": document["title"],

@@ -20,15 +20,16 @@ COMPANIONS = ("-wal", "-shm", "-journal")
 
 def databases(volume: Path) -> list[Path]:
     """The SQLite databases in a volume."""
-    found = []
-    for path in files.regular(volume):
-        try:
-            with path.open("rb") as source:
-                if source.read(len(MAGIC)) == MAGIC:
-                    found.append(path)
-        except FileNotFoundError:
-            continue
-    return found
+    return [path for path in files.regular(volume) if is_database(path)]
+
+
+def is_database(path: Path) -> bool:
+    """Whether a file is a SQLite database; one that is gone meanwhile is none."""
+    try:
+        with path.open("rb") as source:
+            return source.read(len(MAGIC)) == MAGIC
+    except FileNotFoundError:
+        return False
 
 
 def stage(volume: Path, folder: Path) -> list[str]:
