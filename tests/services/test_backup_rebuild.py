@@ -112,8 +112,8 @@ def test_all_data_comes_back_once_and_nothing_is_saved_meanwhile(new: Shop) -> N
     assert new.backup("rebuild", "data").status == 2
     # It begins again; to a place that is none, or this would be the newest state for the tests below.
     new.write_plan(folder=NEW, services=[], repositories={"near": {"url": "/none", "password_file": "/none"}})
-    said = new.backup("ship")
-    assert (said.status, "repository near (/none)" in said.output) == (1, True), said.output
+    begun = new.backup("ship")
+    assert (begun.status, "repository near (/none)" in begun.output) == (1, True), begun.output
 
 
 @pytest.mark.parametrize("where", ["scratch", "journal", "mark"])
