@@ -109,8 +109,11 @@ def test_all_data_comes_back_once_and_nothing_is_saved_meanwhile(new: Shop) -> N
     assert content(new, "files_data", "file") == "later"
     assert new.backup("ship").status == 75
     new.write(MARK, json.dumps({**noted, "finished": time.time()}))
-    assert "is being rebuilt" not in new.backup("ship").output
     assert new.backup("rebuild", "data").status == 2
+    # It begins again; to a place that is none, or this would be the newest state for the tests below.
+    new.write_plan(folder=NEW, services=[], repositories={"near": {"url": "/none", "password_file": "/none"}})
+    begun = new.backup("ship")
+    assert (begun.status, "repository near (/none)" in begun.output) == (1, True), begun.output
 
 
 @pytest.mark.parametrize("where", ["scratch", "journal", "mark"])

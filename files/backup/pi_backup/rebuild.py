@@ -30,8 +30,10 @@ class Source(NamedTuple):
 
     @property
     def point(self) -> float:
-        """How far its data reaches, in seconds since 1970."""
-        return max((float(s.tag("point") or 0) or s.time for s in self.snapshots if s.kind in DATA), default=0)
+        """How far its data reaches, in seconds since 1970: that of PostgreSQL, where there is one."""
+        data = [snapshot for snapshot in self.snapshots if snapshot.kind in DATA]
+        points = [float(snapshot.tag("point") or 0) for snapshot in data]
+        return max(points if any(points) else [snapshot.time for snapshot in data], default=0)
 
 
 def mark(plan: Plan) -> Path:
