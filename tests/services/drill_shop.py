@@ -149,7 +149,7 @@ class DrillShop(Shop):
         """Run a drill, with Python code before it (`hooks`), and with the operator's key from a file."""
         self.write(SETTINGS, json.dumps(settings))
         said = self.hooked(hooks, "drill", *words, *(["--operator-key"] if key else []), source=key)
-        newest = self.shell(f"cat $(ls {FOLDER}/drills/2*.json | tail -1)").output
+        newest = self.shell(f"cat $(ls -t {FOLDER}/drills/2*.json | head -1)").output
         report = json.loads(newest)
         checks = {entry["name"]: entry for entry in report["checks"]}
         return Verdict(said.status, said.output, report["verdict"], checks)

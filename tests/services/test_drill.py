@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from backup_shop import FOLDER
 from docker import DockerClient
-from drill_faults import CUT_DUMP, FAULTS, FILE_CHANGED, Fault, saved
+from drill_faults import CUT_DUMP, FAULTS, FILE_CHANGED, PATIENT, Fault, saved
 from drill_shop import SETTINGS, DrillShop
 from redis_server import wait_until
 
@@ -74,7 +74,7 @@ def secrets_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault.quick or FULL], ids=lambda fault: fault.name)
 def test_what_is_wrong_is_found_and_named(shop: DrillShop, fault: Fault, fault_table: list[Row]) -> None:
     with fault.harm(shop):
-        found = shop.drill(hooks=[fault.hook], key=fault.key, **fault.settings)
+        found = shop.drill(hooks=[fault.hook], key=fault.key, **{**PATIENT, **fault.settings})
     assert found.status == fault.verdict, found.output
     named = re.search(fault.words, found.words("failed" if fault.verdict == 1 else "could not run"))
     assert named, found.output

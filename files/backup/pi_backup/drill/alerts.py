@@ -29,10 +29,10 @@ def _clear(key: str) -> None:
 
 
 def about(found: dict[str, object], text: str) -> None:
-    """Tell of a drill's verdict, where it is not a good one; then nothing is overdue either."""
+    """Tell of a drill's verdict, where it is not a good one; after a good one nothing is overdue either."""
     if found["verdict"] == VERIFIED:
-        _clear(FOUND)
-        _clear(OVERDUE)
+        for key in (FOUND, OVERDUE) if found["usual"] else ():
+            _clear(key)
     else:
         level = "critical" if found["verdict"] == BAD else "warning"
         _tell(level, FOUND, f"Restore drill of {found['host']}: {found['verdict']}", text)

@@ -30,14 +30,18 @@ def remember(plan: Plan, noted: dict[str, Any]) -> None:
 
 
 def written(
-    plan: Plan, ladder: Ladder, repository: str, started: float, notes: dict[str, Any], kept: int
+    plan: Plan, ladder: Ladder, repository: str, started: float, notes: dict[str, Any], kept: int, usual: bool
 ) -> dict[str, Any]:
-    """Write the report of a drill that has ended, leave the last `kept` of them, and return it."""
+    """Write the report of a drill that has ended, leave the last `kept` of them, and return it.
+
+    Only a drill of the `usual` repository says that none is overdue.
+    """
     ended, verdict = time.time(), ladder.verdict
     size, fetching = sum(entry.size for entry in ladder.done), sum(entry.fetching for entry in ladder.done)
     report = {
         "host": plan.host,
         "repository": repository,
+        "usual": usual,
         "started": started,
         "ended": ended,
         "seconds": round(ended - started, 1),
@@ -47,7 +51,7 @@ def written(
         "mib_per_second": round(size / files.MIB / fetching, 1) if fetching else 0.0,
         "checks": [vars(entry) for entry in ladder.done],
     }
-    if verdict == VERIFIED:
+    if verdict == VERIFIED and usual:
         notes["succeeded"] = ended
     if any(entry.name == "bundle opens" and entry.outcome == PASSED for entry in ladder.done):
         notes["opened"] = ended

@@ -105,7 +105,7 @@ def drill(plan: Plan, settings: Settings, wanted: str, key: str, say: Callable[[
             ladder.done.append(Check("time", UNABLE, str(error)))
         finally:
             sweep(scratch)
-        found = report.written(plan, ladder, name, started, notes, settings.kept)
+        found = report.written(plan, ladder, name, started, notes, settings.kept, name == settings.source(plan))
     alerts.about(found, report.markdown(found))
     return found
 
