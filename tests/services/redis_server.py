@@ -14,6 +14,7 @@ import jinja2
 from docker import DockerClient
 from docker.errors import APIError, ImageNotFound
 from docker.models.containers import Container
+from images import host_arch
 
 USERS_TEMPLATE = Path(__file__).parents[2] / "templates/secrets/redis_users.j2"
 LABELS = {"pi-commerce.test": "services"}
@@ -30,8 +31,9 @@ def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None
 
 
 def image_of(engine: DockerClient, name: str) -> str:
-    """Newest local tag of ``pi-commerce/<name>``. Raises ImageNotFound, saying how to build it."""
-    images = engine.images.list(f"pi-commerce/{name}")
+    """Newest local tag of ``pi-commerce/<name>`` for this machine. Raises ImageNotFound, saying how to build it."""
+    found = engine.images.list(f"pi-commerce/{name}")
+    images = [image for image in found if image.attrs["Architecture"] == host_arch()]
     if not images:
         raise ImageNotFound(f"no image pi-commerce/{name} on this engine: run `make images`")
     newest = max(images, key=lambda image: image.attrs["Created"])
@@ -102,7 +104,7 @@ class RedisServer:
 
     def wait(self) -> None:
         """Return once it takes connections."""
-        wait_until(lambda: address_of(self.container, PORT) is not None, 15, f"{self.name} listens")
+        wait_until(lambda: address_of(self.container, PORT) is not None, 60, f"{self.name} listens")
 
     def command(self, *words: str | int) -> object:
         """Run one command as administrator. Raises AssertionError with the text of an error reply."""
