@@ -210,6 +210,35 @@ def test_pi_may_only_add_to_the_far_repository(shop: Shop) -> None:
     assert {entry["id"] for entry in json.loads(shop.must("snapshots", "far"))} == before
 
 
+def test_far_repository_is_thinned_out_from_where_it_may_be_changed(shop: Shop) -> None:
+    """With the admin's own plan, which knows no service; here through the folder behind the server."""
+    shop.must("ship")
+    before = json.loads(shop.must("snapshots", "far"))
+    admin = {
+        **shop.plan(services=[], recipients=[], sealed=[], host_paths=[], folder="/root/prune"),
+        "repositories": {
+            "far": {
+                "url": f"{shop.root}/{shop.volume('far_data')}/_data/pi",
+                "password_file": "/etc/pi-commerce/backup/secrets/backup_far_password",
+            }
+        },
+    }
+    shop.write("/root/admin.json", json.dumps(admin))
+    shown = shop.must("--plan", "/root/admin.json", "prune", "far", "--dry-run")
+    assert "Would have removed the following snapshots" in shown
+    assert json.loads(shop.must("snapshots", "far")) == before
+    shop.must("--plan", "/root/admin.json", "prune", "far")
+    after = json.loads(shop.must("snapshots", "far"))
+    assert len(after) < len(before)
+    assert after[-1] == before[-1]
+    shop.must("pruned", "far")
+    assert time.time() - shop.state("far")["pruned"] < 60
+    assert shop.restic("check", repository="far").status == 0
+    # What restic made there as root, the server has to be able to read.
+    shop.shell(f"chown -R 1000:1000 {admin['repositories']['far']['url']}")
+    shop.must("ship")
+
+
 def test_secret_is_in_no_argument_and_no_plain_copy(shop: Shop) -> None:
     listed = shop.restic("ls", "--tag", "nightly", "latest").output
     assert "/etc/pi-commerce/backup/plan.json" in listed

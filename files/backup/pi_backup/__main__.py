@@ -33,6 +33,9 @@ def parser() -> argparse.ArgumentParser:
     snapshots.add_argument("repository")
     prune = verbs.add_parser("prune", help="thin out a repository by age (from the admin's side)")
     prune.add_argument("repository")
+    prune.add_argument("--dry-run", action="store_true", help="only say what would be removed")
+    pruned = verbs.add_parser("pruned", help="note that a repository has been pruned from elsewhere")
+    pruned.add_argument("repository")
     forget = verbs.add_parser("forget-repository", help="accept that a repository was replaced or lost")
     forget.add_argument("repository")
     back = verbs.add_parser("restore", help="bring back a service, or all; shows its plan first")
@@ -40,6 +43,7 @@ def parser() -> argparse.ArgumentParser:
     back.add_argument("--at", default="newest", help='a moment such as "2026-11-20 14:35"; default: newest')
     back.add_argument("--from", dest="source", default="", help="repository; default: the first that answers")
     back.add_argument("--confirm", help="the words that the plan asks for; without them only the plan is shown")
+    back.add_argument("--dry-run", action="store_true", help="only show the plan")
     back.add_argument("--resume", action="store_true", help="complete a restore that was cut off")
     for verb, text in (("discard", "remove for good"), ("undo", "put back")):
         verbs.add_parser(verb, help=f"{text} what a restore has replaced").add_argument("name")
@@ -81,7 +85,7 @@ def bring_back(known: Plan, given: argparse.Namespace) -> int:
     intent = restore.intend(known, given.service, given.at, given.source)
     for line in intent.lines():
         say(line)
-    if given.confirm is None and intent.replaced:
+    if given.dry_run or (given.confirm is None and intent.replaced):
         say(f'nothing was touched. To go on: --confirm "{intent.confirmation}"')
         return REFUSED
     name = restore.carry_out(intent, given.confirm or "", say)
@@ -103,7 +107,9 @@ def act(known: Plan, given: argparse.Namespace) -> int:
         found = Repository(known, given.repository).snapshots()
         say(json.dumps([{**vars(snapshot), "kind": snapshot.kind} for snapshot in found], indent=1))
     elif given.verb == "prune":
-        say(Repository(known, given.repository).prune())
+        say(Repository(known, given.repository).prune(given.dry_run))
+    elif given.verb == "pruned":
+        Repository(known, given.repository).remember(pruned=time.time())
     elif given.verb == "forget-repository":
         Repository(known, given.repository).file.unlink(missing_ok=True)
     elif given.verb == "restore":
@@ -118,6 +124,7 @@ def act(known: Plan, given: argparse.Namespace) -> int:
 def main(words: Sequence[str] | None = None) -> int:
     """Entry point; the exit code."""
     given = parser().parse_args(words)
+    syslog.openlog("pi-commerce-backup")
     try:
         return act(plan.load(given.plan), given)
     except Busy as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import calendar
 import json
+import os
 import re
 import time
 from collections.abc import Iterable, Sequence
@@ -118,7 +119,9 @@ class Repository:
             "RESTIC_PASSWORD_FILE": self.target.password_file,
             "RESTIC_CACHE_DIR": str(self.plan.folder / "cache"),
             "TMPDIR": "/var/tmp",  # noqa: S108 - restic makes its files there itself, unpredictable and for root
-            "HOME": "/root",
+            # Where rclone has its settings; ssh asks an agent for keys, where a person has one.
+            "HOME": str(Path.home()),
+            **{name: os.environ[name] for name in ("SSH_AUTH_SOCK",) if name in os.environ},
             "GOMAXPROCS": "2",
             "GOGC": "20",
             **self.target.environment,
@@ -219,7 +222,7 @@ class Repository:
         """Lay what was saved of a folder out in the empty folder `target`, every block checked. Raises BackupError."""
         self.restic("restore", "--no-lock", "--verify", f"{snapshot.id}:{path}", "--target", str(target))
 
-    def prune(self) -> str:
+    def prune(self, dry_run: bool = False) -> str:
         """Thin out by age; what the engine said. For the admin's side: the Pi's own access may only add."""
         newest = time.time() + FUTURE_SECONDS
         ahead = [snapshot for snapshot in self.snapshots() if snapshot.time > newest]
@@ -231,9 +234,13 @@ class Repository:
             )
         self.restic("unlock", seconds=ANSWER_SECONDS)
         keep = [f"--keep-within-{span}={length}" for span, length in self.plan.keep.items()]
+        only = ["--dry-run"] if dry_run else []
         # One by one: tags differ from snapshot to snapshot, so that grouped by them none would ever be too many.
-        said = [self.restic("forget", "--group-by=host", f"--tag={kind}", *keep) for kind in ("nightly", "ship")]
-        return "".join([*said, self.restic("prune")])
+        said = [self.restic("forget", "--group-by=host", f"--tag={kind}", *keep, *only) for kind in ("nightly", "ship")]
+        said.append(self.restic("prune", *only))
+        if not dry_run:
+            self.remember(pruned=time.time())
+        return "".join(said)
 
 
 class RepositoryError(BackupError):

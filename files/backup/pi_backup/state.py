@@ -81,6 +81,14 @@ def publish(plan: Plan) -> None:
         kind = "counter" if key == "skipped" else "gauge"
         lines += [f"# HELP {metric} {text}", f"# TYPE {metric} {kind}"]
         lines += [f'{metric}{{job="{job}"}} {entry[key]:.0f}' for job, entry in found["jobs"].items() if key in entry]
+    lines += [
+        "# HELP pi_backup_pruned_timestamp_seconds When a repository was last thinned out.",
+        "# TYPE pi_backup_pruned_timestamp_seconds gauge",
+    ]
+    lines += [
+        f'pi_backup_pruned_timestamp_seconds{{repository="{name}"}} {state.get("pruned", 0):.0f}'
+        for name, state in found["repositories"].items()
+    ]
     files.write(plan.folder / "metrics.prom", "\n".join(lines) + "\n")
     (plan.folder / "metrics.prom").chmod(0o644)
 
@@ -94,13 +102,18 @@ def table(plan: Plan) -> tuple[list[str], bool]:
             good = age is not None and age <= 15 * 60
             well = well and good
             lines.append(f"{name:<8} {store:<20} {'nothing yet' if age is None else f'{age:.0f} s old'}")
+    for name, state in found["repositories"].items():
+        lines.append(f"{name:<8} pruned {_shown(state.get('pruned'))}")
     for job in JOBS:
         entry = found["jobs"].get(job, {})
-        ended = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(entry["ended"])) if "ended" in entry else "never"
-        lines.append(f"{job:<8} ended {ended}, left out {entry.get('skipped', 0)} times")
+        lines.append(f"{job:<8} ended {_shown(entry.get('ended'))}, left out {entry.get('skipped', 0)} times")
         for problem in entry.get("problems", []):
             well = False
             lines.append(f"         {problem}")
     if found["unfinished"]:
         lines.append("a restore was cut off: `pi-commerce-backup restore --resume` completes it")
     return lines, well
+
+
+def _shown(moment: float | None) -> str:
+    return "never" if moment is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(moment))
