@@ -45,7 +45,7 @@ def lines(bench: dict[str, Any]) -> list[str]:
     ahead = " to ".join(f"{seconds:.1f}" for seconds in clock["ahead_s"])
     rows = [
         bench["label"],
-        f"{known['model']}, {known['cores']} cores, {known['mhz'] or '?'} MHz, kernel {known['kernel']}",
+        f"says it is {known['model']}; {known['cores']} cores, {known['mhz'] or '?'} MHz, kernel {known['kernel']}",
         f"throttle bits {throttled[0]} before, {throttled[1]} after",
         f"clock ahead of this computer's by {ahead} s; synchronised: {clock['synchronised']}",
         f"restic: {bench['restic']['version']}, {bench['restic']['size_mb']} MB",

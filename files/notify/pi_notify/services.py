@@ -53,9 +53,10 @@ class Service:
             raise NotifyError(
                 f"target {name}: its URL is none that apprise knows; write it as apprise's wiki has it for the service"
             )
-        # One that took it and one that did not could not be told apart.
-        if hasattr(made, "__len__") and len(made) > 1:
-            raise NotifyError(f"target {name}: its URL names {len(made)} recipients; make each a target of its own")
+        # One that took it and one that did not could not be told apart. Up to apprise 1.2 services cannot be counted.
+        recipients = len(made) if hasattr(made, "__len__") else len(getattr(made, "targets", ()))
+        if recipients > 1:
+            raise NotifyError(f"target {name}: its URL names {recipients} recipients; make each a target of its own")
         if "overflow=" not in url:
             # Parts of a message would be sent again each time a later one fails.
             made.overflow_mode = apprise.OverflowMode.TRUNCATE
