@@ -18,8 +18,10 @@ SEALED = "/etc/wireguard"
 
 
 @pytest.fixture(scope="module")
-def old(shop: Shop) -> Shop:
+def old(saved_shop: Shop) -> Shop:
     """A shop whose near repository was away when it was saved for the last time."""
+    shop = saved_shop
+    shop.shell(f"rm -f {FOLDER}/state/sizes.json")
     shop.write(VAULT, "older")
     shop.shell(f"mkdir -p {SEALED}/deep && echo key > {SEALED}/deep/wg0.key && chmod 0400 {SEALED}/deep/wg0.key")
     shop.shell(f"chown -R 7:8 {SEALED}/deep")
