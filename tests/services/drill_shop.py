@@ -77,6 +77,7 @@ class DrillShop(Shop):
         self.shell(f"cat > /tmp/rows.py <<'END'\n{SQLITE}\nEND\npython3 /tmp/rows.py", self.files)
         self.databases = ["shop", "extra"]
         self.write_plan()
+        self.trade()
         self.settle()
 
     def add_n8n(self, directory: Path) -> None:

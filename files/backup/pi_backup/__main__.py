@@ -134,7 +134,7 @@ def drill(known: Plan, given: argparse.Namespace) -> int:
         return WRONG if late else DONE
     key = sys.stdin.read().strip() if given.operator_key else ""
     found = run.drill(known, how, given.source, key, say)
-    say(report.markdown(found))
+    say(f"{report.summary(found)}; the reports are in {report.folder(known)}")
     return int(found["exit"])
 
 

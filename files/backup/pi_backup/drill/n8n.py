@@ -114,9 +114,10 @@ class N8n:
     def workflow(self, container: str) -> None:
         """The canary workflow runs to its end and says its token."""
         said = inside(container, ["sh", "-euc", EXECUTE], seconds=900)
-        document, _, code = said.rpartition("exit code ")
+        # Its log stands before the document.
+        document, _, code = ("\n" + said).partition("\n{\n")[2].rpartition("exit code ")
         try:
-            ran = json.loads(document)
+            ran = json.loads("{" + document)
         except ValueError as error:
             raise BackupError(f"the restored canary workflow does not run ({code.strip()}): {said[-600:]}") from error
         if ran["status"] != "success" or not any(f'"{token}"' in document for token in self._tokens()):

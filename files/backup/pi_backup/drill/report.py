@@ -68,6 +68,14 @@ def written(
     return report
 
 
+def summary(report: dict[str, Any]) -> str:
+    """The report in a line."""
+    return (
+        f"{report['verdict']}: {report['host']} from repository {report['repository']} in {report['seconds']:.0f} s, "
+        f"{report['fetched_mib']} MiB fetched at {report['mib_per_second']} MiB/s"
+    )
+
+
 def markdown(report: dict[str, Any]) -> str:
     """The report for a person."""
     opened = choose.shown(report["opened"]) if report["opened"] else "never yet"
