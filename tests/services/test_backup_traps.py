@@ -17,6 +17,16 @@ os.killpg(ship.pid, signal.SIGKILL)
 ship.wait()
 print("killed")
 """
+FLIP = """
+import os, sys
+for path in sys.argv[1:]:
+    os.chmod(path, 0o600)
+    with open(path, "r+b") as pack:
+        pack.seek(500000)
+        byte = pack.read(1)
+        pack.seek(500000)
+        pack.write(bytes([byte[0] ^ 1]))
+"""
 ROWS = """
 import os, sqlite3, sys
 base = sqlite3.connect(sys.argv[1])
@@ -31,13 +41,13 @@ os._exit(0)  # as a crash would: the rows are in the -wal alone
 
 def test_flipped_bit_in_a_pack_is_found_before_anything_is_replaced(shop: Shop) -> None:
     """A plain check passes, and a restore leaves a file of full length with other bytes."""
+    find = f"find {FOLDER}/near/data -type f -size +1M"
+    before = set(shop.shell(find).output.split())
     shop.shell("head -c 3000000 /dev/urandom > /data/random", shop.files)
     shop.must("ship")
-    pack = shop.shell(
-        f"find {FOLDER}/near/data -type f -size +1M -printf '%T@ %p\\n' | sort -n | tail -1"
-    ).output.split()[1]
-    flip = "f = open('{0}', 'r+b'); f.seek(500000); b = f.read(1); f.seek(500000); f.write(bytes([b[0] ^ 1]))"
-    shop.shell(f'chmod u+w {pack}; cp {pack} /root/pack; python3 -c "{flip.format(pack)}"')
+    packs = " ".join(set(shop.shell(find).output.split()) - before)
+    shop.write("/tmp/flip.py", FLIP)
+    assert shop.shell(f"mkdir -p /root/packs && cp {packs} /root/packs && python3 /tmp/flip.py {packs}").status == 0
     try:
         assert shop.restic("check").status == 0
         shop.shell("echo live > /data/live", shop.files)
@@ -46,7 +56,7 @@ def test_flipped_bit_in_a_pack_is_found_before_anything_is_replaced(shop: Shop) 
         assert "repository near" in said.output
         assert shop.shell("cat /data/live", shop.files).output == "live\n"
     finally:
-        shop.shell(f"cp /root/pack {pack}")
+        shop.shell(f"for pack in {packs}; do cp /root/packs/${{pack##*/}} $pack; done")
     shop.must("discard", shop.confirmed("files", "--from", "near"))
 
 

@@ -181,7 +181,7 @@ class Repository:
                 "empty place, or `restic migrate upgrade_repo_v2` it from the computer that may change it"
             )
         if not known:
-            self.remember(id=found["id"])
+            self.remember(id=found["id"], since=time.time())
 
     def backup(self, paths: Iterable[Path], tags: Sequence[str], excluded: Iterable[str] = ()) -> str:
         """Save the paths as one snapshot; return its id. Raises BackupError when a file could not be read."""
@@ -239,7 +239,7 @@ class Repository:
         self.restic("restore", "--no-lock", "--verify", f"{snapshot.id}:{path}", "--target", str(target))
 
     def prune(self, dry_run: bool = False) -> str:
-        """Thin out by age; what the engine said. For the admin's side: the Pi's own access may only add."""
+        """Thin out by age; what went, in words. For the admin's side: the Pi's own access may only add."""
         newest = time.time() + FUTURE_SECONDS
         ahead = [snapshot for snapshot in self.snapshots() if snapshot.time > newest]
         if ahead:
@@ -251,14 +251,28 @@ class Repository:
         self.restic("unlock", seconds=ANSWER_SECONDS)
         keep = [f"--keep-within-{span}={length}" for span, length in self.plan.keep.items()]
         only = ["--dry-run"] if dry_run else []
+        said = []
         # One by one: tags differ from snapshot to snapshot, so that grouped by them none would ever be too many.
-        said = [self.restic("forget", "--group-by=host", f"--tag={kind}", *keep, *only) for kind in ("nightly", "ship")]
         # Images that did not change are saved once: the newest stay however old they are.
-        said.append(self.restic("forget", "--group-by=host", "--tag=images", "--keep-within=90d", *only))
+        for kind, kept_by in {"nightly": keep, "ship": keep, "images": ["--keep-within=90d"]}.items():
+            groups = (
+                json.loads(self.restic("forget", "--json", "--group-by=host", f"--tag={kind}", *kept_by, *only)) or []
+            )
+            gone = {entry["id"]: entry["time"][:16] for group in groups for entry in group["remove"] or []}
+            left = [snapshot for snapshot in self.snapshots() if snapshot.id in gone]
+            if left and not dry_run:
+                # The engine ends with 0 all the same.
+                raise BackupError(
+                    f"repository {self.name} ({self.shown}) lets nobody delete who comes this way, and still has "
+                    f"{len(left)} snapshots too many: prune it from the computer that may (playbooks/prune.yml)"
+                )
+            kept = sum(len(group["keep"] or []) for group in groups)
+            said.append(f"{kind}: {kept} kept, {len(gone)} {'would be ' if dry_run else ''}removed")
+            said += [f"  {moment} {identity[:8]}" for identity, moment in gone.items()]
         said.append(self.restic("prune", *only))
         if not dry_run:
             self.remember(pruned=time.time())
-        return "".join(said)
+        return "\n".join(said)
 
 
 class RepositoryError(BackupError):

@@ -19,7 +19,7 @@ from .locks import all_locked, any_locked, locked
 from .plan import Plan, Store
 from .postgres import Server
 
-# A repository that was away is owed a base; one that comes and goes does not get one each time.
+# A repository that was away is owed a base, a new one at once; one that comes and goes does not get one each time.
 OWED_SECONDS = 3600
 WAIT_SECONDS = 900
 LAYOUT = 1
@@ -215,7 +215,7 @@ def base_due(plan: Plan, store: Store) -> bool:
     if not server.goes_on(chain):
         return True
     owed = [name for name in plan.targets if _owed(Repository(plan, name), chain["base"])]
-    return bool(owed) and not lately
+    return any(not lately or Repository(plan, name).state.get("since", 0) > last["started"] for name in owed)
 
 
 def _owed(repository: Repository, base: str) -> bool:
