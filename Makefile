@@ -209,5 +209,5 @@ vm: export PI_TEST_NETWORK ?= 10.217.0
 vm: setup engine ## The whole machine with a kernel of its own; ARCH=arm64: one whose device tree says Raspberry Pi 4
 	$(ALONE) pytest tests/vm
 
-test-full: setup ## `make test` and what takes longer: interruptions, each role by itself, the virtual machine
-	@$(MAKE) --no-print-directory test interruptions molecule vm
+test-full: setup ## `make test` and what takes longer: interruptions, rebuilds, each role by itself, the virtual machine
+	@$(MAKE) --no-print-directory test interruptions rebuild molecule vm
