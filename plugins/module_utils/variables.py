@@ -108,6 +108,10 @@ RULES: dict[str, Rule] = {
     ),
     "backup_minute": _whole(0, 59),
     "backup_recipients": _each(_matching("a public key of age (age1...)", r"age1[02-9ac-hj-np-z]{58}")),
+    "backup_prune_places": Rule(
+        "a mapping like backup_repositories, or {}",
+        lambda places: all(is_repository(name, places[name]) for name in places),
+    ),
     "backup_repositories": Rule(
         "a mapping of names (near, far), each with a url without a password, and perhaps environment and secrets",
         lambda places: bool(places) and all(is_repository(name, places[name]) for name in places),

@@ -5,6 +5,7 @@ That it finds every drift is shown where the drifts are planted, in test_drift.p
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 
 import footprint
@@ -17,6 +18,7 @@ PYTHONS = "$(find /usr/bin /usr/local/bin -name 'python3*' -type f)"
 HOT = "/run/hot-board"
 BACKUPS = "/var/backups/pi-commerce"
 TLS = "/etc/pi-commerce/proxy/tls"
+STATUS = json.dumps({"jobs": {"nightly": {"succeeded": "THEN"}}})
 AILING = f"""
 set -e
 cp -r "$(readlink -f /usr/share/virtual-pi/pi4-4gb)" {HOT}
@@ -26,9 +28,8 @@ cp --archive {TLS}/cert.pem /run/kept-cert.pem
 openssl req -x509 -days 5 -subj /CN=soon -key {TLS}/key.pem -out {TLS}/cert.pem 2>&1
 mkdir -p {BACKUPS}
 mount -t tmpfs -o size=8m tmpfs {BACKUPS}
+sed "s/THEN/$(date --date '4 days ago' +%s)/" > {BACKUPS}/status.json <<< '{STATUS}'
 dd if=/dev/zero of={BACKUPS}/rubbish bs=1M count=8 status=none || :
-mkdir {BACKUPS}/2020-01-01T02-30-00 {BACKUPS}/2026-01-01T02-30-00.partial
-touch --date '4 days ago' {BACKUPS}/2020-01-01T02-30-00
 """
 RECOVERED = f"umount {BACKUPS}; mv /run/kept-cert.pem {TLS}/cert.pem; rm -r {HOT}"
 
@@ -91,7 +92,7 @@ def test_looking_changes_nothing(converged: Look) -> None:
         ("temperature", ["failing", "82.0 degrees", "too little voltage", "throttled"]),
         ("certificates", ["failing", "cert.pem: ends in 4 days", "proxy_certificate"]),
         ("disk", ["failing", f"{BACKUPS}: 100 % full", "0 MiB left"]),
-        ("backup", ["failing", "1 kept, the last is 96 h old", "pi-commerce-backup"]),
+        ("backup", ["failing", "nightly: 5760 min ago", "ship: none yet", "pi-commerce-backup status"]),
     ],
 )
 def test_ailments_are_reported(ailing: machine.Finished, check: str, words: list[str]) -> None:

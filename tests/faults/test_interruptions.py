@@ -276,17 +276,15 @@ def test_change_of_a_running_machine_that_is_cut_off_is_made_good(story: Story, 
     pi.shell("test /run/docker.pid -nt /etc/docker/daemon.json")
 
 
-def test_backup_that_is_cut_off_leaves_no_half_copy(story: Story, pi: Pi) -> None:
+def test_backup_that_is_cut_off_stops_nothing_that_comes_after(story: Story, pi: Pi) -> None:
     watcher = Watcher(pi, Point("", "controller", process="^docker exec .* pg_dump "))
-    pi.shell("nohup pi-commerce-backup >/dev/null 2>&1 &")
+    pi.shell("nohup pi-commerce-backup nightly >/dev/null 2>&1 &")
     assert watcher.line() == "reached"
-    pi.shell("kill -9 $(pgrep -f '^/usr/bin/env bash .*pi-commerce-backup|^bash .*pi-commerce-backup')")
+    pi.shell("kill -9 $(pgrep -f '^python3 -B -m pi_backup nightly')")
     watcher.end()
-    # The part that was being copied holds the lock until it ends.
-    pi.shell("flock --timeout 60 /var/backups/pi-commerce/.lock true")
-    assert ".partial" in pi.shell("ls -A /var/backups/pi-commerce")
-    pi.shell("pi-commerce-backup")
-    assert ".partial" not in pi.shell("ls -A /var/backups/pi-commerce")
+    pi.shell("pi-commerce-backup nightly")
+    pi.shell("pi-commerce-backup ship")
+    pi.shell("pi-commerce-backup status")
 
 
 def test_what_another_run_still_does_is_waited_for_and_not_for_ever(story: Story, pi: Pi) -> None:

@@ -41,17 +41,28 @@ class Shop:
         self.engine = engine
         self.project = f"pct-{secrets.token_hex(4)}"
         self.containers: list[Container] = []
+        self.operator = ""
         self.password = secrets.token_urlsafe(24)
         self.far_password = secrets.token_urlsafe(24)
 
     def start(self) -> None:
         """Start everything, and save it; `near` is a folder, `far` a server that lets nobody delete."""
+        self.engine.networks.create(self.project, internal=True, labels=LABELS)
+        self.far = self._far()
+        self.machine()
+        self.sql("CREATE ROLE shop LOGIN")
+        self.sql("CREATE DATABASE shop OWNER shop")
+        self.sql("REVOKE ALL ON DATABASE shop FROM PUBLIC; GRANT CONNECT ON DATABASE shop TO shop")
+        self.sql("CREATE TABLE orders (id serial PRIMARY KEY, word text, at timestamptz DEFAULT now())", "shop")
+        self.order("first")
+        self.must("ship")
+
+    def machine(self) -> None:
+        """Start a machine with empty services on it."""
         engine = self.engine
-        engine.networks.create(self.project, internal=True, labels=LABELS)
         self.postgres = self._postgres()
         self.redis = self._redis()
         self.files = self._run("files", image_of(engine, "backup-host"), volumes={self.volume("files_data"): "/data"})
-        self.far = self._far()
         self.web = self._run("web", image_of(engine, "backup-host"))
         self.host = self._run(
             "host",
@@ -65,16 +76,18 @@ class Shop:
                 str(PROGRAM): "/usr/local/lib/pi-commerce/backup",
             },
         )
-        self.write("/root/operator", self._keys())
+        self.operator = self.operator or self._keys()
+        self.write("/root/operator", self.operator)
         self.recipient = self.shell("age-keygen -y /root/operator").output.strip()
         self.write_plan()
         wait_until(lambda: self.sql("SELECT 1", check=False).status == 0, 120, "PostgreSQL answers")
-        self.sql("CREATE ROLE shop LOGIN")
-        self.sql("CREATE DATABASE shop OWNER shop")
-        self.sql("REVOKE ALL ON DATABASE shop FROM PUBLIC; GRANT CONNECT ON DATABASE shop TO shop")
-        self.sql("CREATE TABLE orders (id serial PRIMARY KEY, word text, at timestamptz DEFAULT now())", "shop")
-        self.order("first")
-        self.must("ship")
+
+    def destroy(self) -> None:
+        """Lose the machine with all that is on it, in the middle of whatever it does; only the far place is left."""
+        for container in [container for container in self.containers if container != self.far]:
+            container.remove(force=True, v=True)
+        self.containers = [self.far]
+        self._remove_volumes({self.volume("far_data")})
 
     @property
     def root(self) -> str:
@@ -221,10 +234,10 @@ class Shop:
         )
         assert code == 0, output
 
-    def shell(self, script: str, container: Container | None = None, user: str = "") -> Said:
-        """Run a script on the machine, or in another container."""
-        code, output = (container or self.host).exec_run(["sh", "-c", script], user=user)
-        return Said(int(code), output.decode(errors="replace"))
+    def shell(self, script: str, container: Container | None = None, detach: bool = False) -> Said:
+        """Run a script on the machine, or in another container; `detach` does not wait for it."""
+        code, output = (container or self.host).exec_run(["sh", "-c", script], detach=detach)
+        return Said(0, "") if detach else Said(int(code), output.decode(errors="replace"))
 
     def backup(self, *words: str) -> Said:
         """Run the backup program."""
@@ -296,11 +309,14 @@ class Shop:
         label = f"pi-commerce.scratch={self.project}"
         for container in self.engine.containers.list(all=True, filters={"label": label}):
             container.remove(force=True, v=True)
-        for volume in self.engine.volumes.list():
-            if volume.name.startswith(f"{self.project}_"):
-                volume.remove(force=True)
+        self._remove_volumes(set())
         for network in self.engine.networks.list(names=[self.project]):
             network.remove()
+
+    def _remove_volumes(self, kept: set[str]) -> None:
+        for volume in self.engine.volumes.list():
+            if volume.name.startswith(f"{self.project}_") and volume.name not in kept:
+                volume.remove(force=True)
 
 
 def _plain(environment: dict[str, str]) -> dict[str, str]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import docker
 import pytest
-from backup_shop import Shop
+from backup_shop import FOLDER, Shop
 from docker import DockerClient
 from rate_limiter_server import POLICIES, SOURCE, Client, RateLimiter, build_image
 from redis_server import LABELS, RedisServer
@@ -70,8 +70,15 @@ def tenant() -> str:
     return secrets.token_hex(8)
 
 
+@pytest.fixture
+def shop(saved_shop: Shop) -> Shop:
+    """A shop that has been saved; what other tests have removed from its volumes is not missed."""
+    saved_shop.shell(f"rm -f {FOLDER}/state/sizes.json")
+    return saved_shop
+
+
 @pytest.fixture(scope="session")
-def shop(engine: DockerClient) -> Iterator[Shop]:
+def saved_shop(engine: DockerClient) -> Iterator[Shop]:
     """A shop that has been saved once, with a base."""
     made = Shop(engine)
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from pathlib import Path
 
@@ -29,33 +30,37 @@ def kept() -> bool:
     return machine.psql("shop", "SELECT count(*) FROM orders WHERE order_id = 'LIFECYCLE-1'") == "1"
 
 
-def test_backup_holds_the_order() -> None:
-    machine.pi("pi-commerce-backup")
-    folder = machine.pi("ls -d /var/backups/pi-commerce/20* | tail -n 1").strip()
-    assert machine.pi(f"stat --format %a {folder}").strip() == "700"
-    machine.pi(f"cd {folder} && sha256sum --check --quiet SHA256SUMS")
-    restored = machine.pi(
-        "docker exec -i pi-commerce-postgres-1 pg_restore --data-only --table orders --file - "
-        f"< {folder}/postgres-shop.dump"
-    )
-    assert "LIFECYCLE-1" in restored
+def test_automations_that_were_lost_are_brought_back() -> None:
+    """The playbook shows its plan; afterwards workflows are active, and their credentials open."""
+    machine.pi("pi-commerce-backup nightly")
+    machine.psql("n8n", "TRUNCATE workflow_entity, credentials_entity CASCADE")
+    shown = machine.playbook("restore.yml", "-e", "service=n8n", "--check")
+    assert (shown.status, machine.recap(shown.output)["changed"]) == (0, 0), shown.output
+    words = re.search(r'--confirm "(.+?)"', shown.output)
+    assert words is not None, shown.output
+    assert machine.psql("n8n", "SELECT count(*) FROM workflow_entity") == "0"
+    restored = machine.playbook("restore.yml", "-e", json.dumps({"service": "n8n", "confirm": words[1]}))
+    assert restored.status == 0, restored.output
+    # Through the credential of the shop's database, which only n8n's own key opens.
+    assert machine.request("/webhook/order-intake", {**ORDER, "order_id": "LIFECYCLE-2"}).status == 201
+    name = re.search(r"`discard (\w+)`", restored.output)
+    assert name is not None, restored.output
+    discarded = machine.playbook("restore.yml", "-e", f"discard={name[1]}")
+    assert discarded.status == 0, discarded.output
+    assert "_before_" not in machine.pi("docker volume ls --quiet")
 
 
-def test_backup_that_fails_leaves_no_half_folder() -> None:
-    before = machine.pi("ls -A /var/backups/pi-commerce")
-    failed = machine.pi(
-        "docker pause pi-commerce-postgres-1 >/dev/null; timeout 5 pi-commerce-backup; echo status $?", check=False
-    )
+def test_backup_that_is_killed_does_not_stop_the_next() -> None:
+    machine.pi("docker pause pi-commerce-postgres-1; timeout --signal=KILL 5 pi-commerce-backup nightly", check=False)
     machine.pi("docker unpause pi-commerce-postgres-1")
-    assert not failed.strip().endswith("status 0")
-    deadline = time.monotonic() + 30
-    while machine.pi("ls -A /var/backups/pi-commerce") != before and time.monotonic() < deadline:
-        time.sleep(1)
-    assert machine.pi("ls -A /var/backups/pi-commerce") == before
+    machine.pi("pi-commerce-backup ship")
+    machine.pi("pi-commerce-backup status")
 
 
-def test_backup_runs_every_night() -> None:
-    assert "30 2 * * * root pi-commerce-backup" in machine.pi("cat /etc/cron.d/pi-commerce-backup")
+def test_backup_runs_every_night_and_every_few_minutes() -> None:
+    hours = machine.pi("cat /etc/cron.d/pi-commerce-backup")
+    assert "30 2 * * * root nice ionice -c 3 pi-commerce-backup nightly" in hours
+    assert "*/5 * * * * root nice ionice -c 3 pi-commerce-backup ship" in hours
     assert machine.pi("systemctl is-active cron").strip() == "active"
 
 

@@ -58,6 +58,7 @@ BAD = [
     ("backup_keep", {"daily": "30 days"}),
     ("backup_minute", "60"),
     ("backup_recipients", ["ssh-ed25519 AAAAC3Nz"]),
+    ("backup_prune_places", {"far": {"url": "nowhere"}}),
     ("backup_repositories", {}),
     ("backup_repositories", {"near": {}}),
     ("backup_repositories", {"near": {"url": "relative/folder"}}),

@@ -9,11 +9,12 @@ import argparse
 import json
 import sys
 import syslog
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from . import jobs, plan, restore, state
-from .drill import alerts, report, run, settings
+from . import alerts, jobs, plan, restore, state
+from .drill import overdue, report, run, settings
 from .engine import Repository
 from .errors import BackupError, Busy, Refused
 from .plan import Plan
@@ -33,6 +34,9 @@ def parser() -> argparse.ArgumentParser:
     snapshots.add_argument("repository")
     prune = verbs.add_parser("prune", help="thin out a repository by age (from the admin's side)")
     prune.add_argument("repository")
+    prune.add_argument("--dry-run", action="store_true", help="only say what would be removed")
+    pruned = verbs.add_parser("pruned", help="note that a repository has been pruned from elsewhere")
+    pruned.add_argument("repository")
     forget = verbs.add_parser("forget-repository", help="accept that a repository was replaced or lost")
     forget.add_argument("repository")
     back = verbs.add_parser("restore", help="bring back a service, or all; shows its plan first")
@@ -40,6 +44,7 @@ def parser() -> argparse.ArgumentParser:
     back.add_argument("--at", default="newest", help='a moment such as "2026-11-20 14:35"; default: newest')
     back.add_argument("--from", dest="source", default="", help="repository; default: the first that answers")
     back.add_argument("--confirm", help="the words that the plan asks for; without them only the plan is shown")
+    back.add_argument("--dry-run", action="store_true", help="only show the plan")
     back.add_argument("--resume", action="store_true", help="complete a restore that was cut off")
     drill = verbs.add_parser(
         "drill",
@@ -61,18 +66,23 @@ def say(text: str) -> None:
 
 
 def job(known: Plan, name: str, work: Callable[[Plan], list[str]]) -> int:
-    """Run a job for cron: its problems on standard error and in the journal."""
+    """Run a job for cron: its problems on standard error, in the journal and, where they last, to the owner."""
+    started, status = time.time(), DONE
     try:
         problems = work(known)
+        status = WRONG if problems else DONE
     except Busy as error:
         state.skipped(known, name)
-        print(f"{name}: left out: {error}", file=sys.stderr)
-        return BUSY
+        status, problems = BUSY, [f"left out: {error}"]
+    except BackupError as error:
+        status, problems = REFUSED if isinstance(error, Refused) else WRONG, [str(error)]
+        state.record(known, name, problems, started)
+    alerts.tell(known)
     for problem in problems:
         print(f"{name}: {problem}", file=sys.stderr)
         syslog.syslog(syslog.LOG_ERR, f"{name}: {problem}")
     syslog.syslog(syslog.LOG_INFO, f"{name}: ended with {len(problems)} problems")
-    return WRONG if problems else DONE
+    return status
 
 
 def bring_back(known: Plan, given: argparse.Namespace) -> int:
@@ -85,7 +95,7 @@ def bring_back(known: Plan, given: argparse.Namespace) -> int:
     intent = restore.intend(known, given.service, given.at, given.source)
     for line in intent.lines():
         say(line)
-    if given.confirm is None and intent.replaced:
+    if given.dry_run or (given.confirm is None and intent.replaced):
         say(f'nothing was touched. To go on: --confirm "{intent.confirmation}"')
         return REFUSED
     name = restore.carry_out(intent, given.confirm or "", say)
@@ -98,7 +108,7 @@ def drill(known: Plan, given: argparse.Namespace) -> int:
     how = settings.load(given.settings)
     if given.sweep or given.overdue:
         run.clean(known, how)
-        late = alerts.overdue(known, how) if given.overdue else ""
+        late = overdue.look(known, how) if given.overdue else ""
         if late:
             print(f"drill: {late}", file=sys.stderr)
         return WRONG if late else DONE
@@ -122,7 +132,9 @@ def act(known: Plan, given: argparse.Namespace) -> int:
         found = Repository(known, given.repository).snapshots()
         say(json.dumps([{**vars(snapshot), "kind": snapshot.kind} for snapshot in found], indent=1))
     elif given.verb == "prune":
-        say(Repository(known, given.repository).prune())
+        say(Repository(known, given.repository).prune(given.dry_run))
+    elif given.verb == "pruned":
+        Repository(known, given.repository).remember(pruned=time.time())
     elif given.verb == "forget-repository":
         Repository(known, given.repository).file.unlink(missing_ok=True)
     elif given.verb == "drill":
@@ -139,6 +151,7 @@ def act(known: Plan, given: argparse.Namespace) -> int:
 def main(words: Sequence[str] | None = None) -> int:
     """Entry point; the exit code."""
     given = parser().parse_args(words)
+    syslog.openlog("pi-commerce-backup")
     try:
         return act(plan.load(given.plan), given)
     except Busy as error:

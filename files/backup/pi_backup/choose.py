@@ -85,7 +85,7 @@ def _along(snapshots: Sequence[Snapshot], store: str, base: Snapshot, at: float 
     logs = [
         snapshot
         for snapshot in snapshots
-        if snapshot.kind == "ship" and snapshot.holds(store) and snapshot.tag("base") == base.tag("base")
+        if snapshot.holds(store) and snapshot.path("wal") and snapshot.log_of == base.tag("base")
     ]
     if at is not None:
         beyond = [log for log in logs if _point(log) >= at]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import calendar
 import json
+import os
 import re
 import time
 from collections.abc import Iterable, Sequence
@@ -14,9 +15,14 @@ from typing import Any
 from . import files
 from .commands import CommandFailed, run
 from .errors import BackupError
+from .locks import locked
 from .plan import Plan, Target
 
-NO_REPOSITORY, LOCKED, WRONG_PASSWORD, INCOMPLETE = 10, 11, 12, 3
+NO_REPOSITORY, LOCKED, WRONG_PASSWORD = 10, 11, 12
+# The first one that compresses.
+FORMAT = 2
+# What a disk says, a rest-server whose disk that is, and one that grants only so much.
+FULL = ("no space left on device", "disk quota exceeded", "507 ", "413 ")
 ANSWER_SECONDS = 60
 # A clock may be wrong by so much; a snapshot further in the future is none of ours.
 FUTURE_SECONDS = 600
@@ -40,6 +46,11 @@ class Snapshot:
     def tag(self, key: str) -> str:
         """The value of the tag `key=value`, empty where there is none."""
         return next((tag[len(key) + 1 :] for tag in self.tags if tag.startswith(f"{key}=")), "")
+
+    @property
+    def log_of(self) -> str:
+        """The base that the log in it goes on from: a night's log ends what its own base begins anew."""
+        return self.tag("base") if self.kind == "ship" else self.tag("ends")
 
     def holds(self, store: str) -> bool:
         """Whether a store is in it."""
@@ -84,7 +95,8 @@ class Repository:
 
     def remember(self, **news: Any) -> None:
         """Add to what is remembered."""
-        files.write_json(self.file, {**self.state, **news})
+        with locked(self.plan.folder, "state", 60):
+            files.write_json(self.file, {**self.state, **news})
 
     def restic(self, *words: str, seconds: float = 86400) -> str:
         """Output of a restic command. Raises BackupError that names the repository, the cause and the remedy."""
@@ -107,7 +119,9 @@ class Repository:
             "RESTIC_PASSWORD_FILE": self.target.password_file,
             "RESTIC_CACHE_DIR": str(self.plan.folder / "cache"),
             "TMPDIR": "/var/tmp",  # noqa: S108 - restic makes its files there itself, unpredictable and for root
-            "HOME": "/root",
+            # Where rclone has its settings; ssh asks an agent for keys, where a person has one.
+            "HOME": str(Path.home()),
+            **{name: os.environ[name] for name in ("SSH_AUTH_SOCK",) if name in os.environ},
             "GOMAXPROCS": "2",
             "GOGC": "20",
             **self.target.environment,
@@ -123,6 +137,8 @@ class Repository:
             WRONG_PASSWORD: f"is not opened by the password in {self.target.password_file}",
         }
         cause = causes.get(error.status, "failed")
+        if any(text in error.words for text in FULL):
+            cause = "is full: make room there, or thin it out with playbooks/prune.yml"
         return RepositoryError(f"repository {self.name} ({self.shown}) {cause}: {_words(error.words)}", error.status)
 
     @property
@@ -130,11 +146,16 @@ class Repository:
         """Its address without a password."""
         return re.sub(r"//[^/@]*@", "//", self.target.url)
 
+    def answer(self) -> dict[str, Any]:
+        """What the repository says of itself, within a minute. Raises BackupError."""
+        found: dict[str, Any] = json.loads(self.restic("cat", "config", "--no-lock", seconds=ANSWER_SECONDS))
+        return found
+
     def ensure(self) -> None:
         """Have the repository there: made the first time, and the same one ever after. Raises BackupError."""
         known = self.state.get("id")
         try:
-            found = json.loads(self.restic("cat", "config", "--no-lock", seconds=ANSWER_SECONDS))
+            found = self.answer()
         except RepositoryError as error:
             if error.status != NO_REPOSITORY:
                 raise
@@ -143,13 +164,18 @@ class Repository:
                     f"repository {self.name} ({self.shown}) is gone, yet it was there before: is its disk mounted? If "
                     f"it is lost for good: `pi-commerce-backup forget-repository {self.name}`, the next run makes one"
                 ) from error
-            self.restic("init", "--repository-version", "2", seconds=ANSWER_SECONDS)
-            found = json.loads(self.restic("cat", "config", "--no-lock", seconds=ANSWER_SECONDS))
+            self.restic("init", f"--repository-version={FORMAT}", seconds=ANSWER_SECONDS)
+            found = self.answer()
         if known and found["id"] != known:
             raise BackupError(
                 f"repository {self.name} ({self.shown}) is another one than before ({found['id'][:8]} instead of "
                 f"{known[:8]}): is the right disk mounted? If it was replaced: `pi-commerce-backup forget-repository "
                 f"{self.name}`"
+            )
+        if found["version"] != FORMAT:
+            raise BackupError(
+                f"repository {self.name} ({self.shown}) has format {found['version']}, {FORMAT} is needed: choose an "
+                "empty place, or `restic migrate upgrade_repo_v2` it from the computer that may change it"
             )
         if not known:
             self.remember(id=found["id"])
@@ -174,6 +200,7 @@ class Repository:
 
     def snapshots(self) -> list[Snapshot]:
         """All snapshots, the oldest first; also those of other machines."""
+        self.answer()
         found = json.loads(self.restic("snapshots", "--json", "--no-lock", seconds=600)) or []
         read = (
             Snapshot(
@@ -195,7 +222,7 @@ class Repository:
         """Lay what was saved of a folder out in the empty folder `target`, every block checked. Raises BackupError."""
         self.restic("restore", "--no-lock", "--verify", f"{snapshot.id}:{path}", "--target", str(target))
 
-    def prune(self) -> str:
+    def prune(self, dry_run: bool = False) -> str:
         """Thin out by age; what the engine said. For the admin's side: the Pi's own access may only add."""
         newest = time.time() + FUTURE_SECONDS
         ahead = [snapshot for snapshot in self.snapshots() if snapshot.time > newest]
@@ -207,9 +234,13 @@ class Repository:
             )
         self.restic("unlock", seconds=ANSWER_SECONDS)
         keep = [f"--keep-within-{span}={length}" for span, length in self.plan.keep.items()]
+        only = ["--dry-run"] if dry_run else []
         # One by one: tags differ from snapshot to snapshot, so that grouped by them none would ever be too many.
-        said = [self.restic("forget", "--group-by=host", f"--tag={kind}", *keep) for kind in ("nightly", "ship")]
-        return "".join([*said, self.restic("prune")])
+        said = [self.restic("forget", "--group-by=host", f"--tag={kind}", *keep, *only) for kind in ("nightly", "ship")]
+        said.append(self.restic("prune", *only))
+        if not dry_run:
+            self.remember(pruned=time.time())
+        return "".join(said)
 
 
 class RepositoryError(BackupError):

@@ -5,21 +5,23 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from . import files, host, n8n, redis, state, volumes
+from . import files, host, losses, n8n, redis, state, volumes
 from .docker import volume_path
 from .drill import canaries
 from .engine import Repository
-from .errors import BackupError, Refused
-from .locks import locked
+from .errors import BackupError, Busy, Refused
+from .locks import all_locked, any_locked, locked
 from .plan import Plan, Store
 from .postgres import Server
 
 # A repository that was away is owed a base; one that comes and goes does not get one each time.
 OWED_SECONDS = 3600
+WAIT_SECONDS = 900
 LAYOUT = 1
 
 
@@ -29,11 +31,11 @@ class Run:
     A part that fails is reported and left out; the others are kept all the same.
     """
 
-    def __init__(self, plan: Plan, kind: str) -> None:
-        """Empty the staging folder of the job `kind`."""
+    def __init__(self, plan: Plan, kind: str, slot: str = "") -> None:
+        """Empty the staging folder of the job `kind`, of which several in different slots may be at work."""
         self.plan, self.kind = plan, kind
         self.started = time.time()
-        self.stage = files.fresh(plan.folder / "staging" / kind)
+        self.stage = files.fresh(plan.folder / "staging" / slot / kind)
         self.paths: list[Path] = [self.stage]
         self.excluded: list[str] = []
         self.points: dict[str, float] = {}
@@ -46,6 +48,7 @@ class Run:
             "keys": {},
         }
         self.problems: list[str] = []
+        self.left_out: list[str] = []
 
     def attempt(self, what: str, part: Callable[[], None]) -> None:
         """Do a part; what is wrong with it does not keep the others from being done."""
@@ -64,7 +67,10 @@ class Run:
         """A volume's files, as they are now."""
         path = volume_path(self.plan, store.volume)
         self.excluded += volumes.stage(path, self.folder(f"sqlite/{store.volume}"))
-        measured = {**files.measure(path), **canaries.inspect(path)}
+        measured = canaries.inspect(path)
+        self.problems += losses.found(
+            store.volume, losses.before(self.plan, store.volume), measured, shrinks=store.kind == "n8n"
+        )
         self.manifest["volumes"][store.volume] = {"path": str(path), **measured}
         self.paths.append(path)
         self.points[store.name] = self.started
@@ -81,8 +87,7 @@ class Run:
         server = Server(self.plan, store)
         moment = server.switch()
         chain = files.read_json(self.plan.folder / "state/chain.json")
-        newest = max(path.name for path in server.wal.glob("0*.gz"))
-        if chain and newest[:8] != chain["segment"][:8]:
+        if chain and not server.goes_on(chain):
             raise BackupError(f"{server.container} was restored since the last base: the next one begins a new chain")
         self.paths.append(server.wal)
         self.excluded.append(str(server.wal / ".part"))
@@ -106,7 +111,10 @@ class Run:
                 self.attempt(store.name, lambda store=store: self.volume(store))  # type: ignore[misc]
 
     def upload(self, tags: Sequence[str], remember: Callable[[Repository], None]) -> list[str]:
-        """Save everything staged in every repository; the names of those that have it."""
+        """Save everything staged in every repository; the names of those that have it.
+
+        A ship passes over a repository that an earlier ship is still feeding, or a later one has fed.
+        """
         stores = [f"store={name}" for name in self.points]
         self.manifest["files"] = files.digests(self.stage)
         files.write_json(self.stage / "manifest.json", self.manifest)
@@ -120,12 +128,25 @@ class Run:
                 remember(repository)
                 done.append(repository.name)
 
-            self.attempt(f"repository {name}", save)
+            if self.kind != "ship":
+                self.attempt(f"repository {name}", save)
+                continue
+            with ExitStack() as held:
+                try:
+                    held.enter_context(locked(self.plan.folder, f"place-{name}"))
+                except Busy:
+                    self.left_out.append(name)
+                    continue
+                if repository.state.get("shipped", 0) < self.started:
+                    self.attempt(f"repository {name}", save)
         return done
 
-    def end(self) -> list[str]:
-        """Note how it went, and return the problems."""
-        state.record(self.plan, self.kind, self.problems, self.started)
+    def end(self, **more: Any) -> list[str]:
+        """Remove what was staged, note how it went, and return the problems."""
+        shutil.rmtree(self.stage)
+        if self.left_out:
+            state.skipped(self.plan, self.kind)
+        state.record(self.plan, self.kind, self.problems, self.started, **more)
         return self.problems
 
 
@@ -142,53 +163,61 @@ def refuse_unfinished(plan: Plan) -> None:
 
 def ship(plan: Plan) -> list[str]:
     """Save what changes all the time; then a base where one is due. The problems. Raises Busy."""
-    with locked(plan.folder, "ship"):
-        refuse_unfinished(plan)
-        run = Run(plan, "ship")
-        run.canaries()
-        store = plan.postgres()
-        if store:
-            run.attempt(store.name, lambda: run.log(store))
-        run.quick()
+    with ExitStack() as held:
+        with locked(plan.folder, "ship"):
+            refuse_unfinished(plan)
+            # One more than can be feeding a repository each.
+            slots = [f"slot-{number}" for number in range(len(plan.targets) + 1)]
+            run = Run(plan, "ship", held.enter_context(any_locked(plan.folder, slots)))
+            run.canaries()
+            store = plan.postgres()
+            if store:
+                run.attempt(store.name, lambda: run.log(store))
+            run.quick()
         base = str(run.manifest.get("wal", {}).get("base") or "none")
 
         def remember(repository: Repository) -> None:
             known = repository.state
-            points = later(known.get("points", {}), run.points)
-            if store and known.get("base") != base:
-                # Log without the base it goes on from restores nothing.
-                points.pop(store.name, None)
-            repository.remember(points=points, shipped=run.started)
+            # Log without the base it goes on from restores nothing.
+            useless = {store.name} if store and base not in known.get("bases", []) else set()
+            news = {name: point for name, point in run.points.items() if name not in useless}
+            repository.remember(points=later(known.get("points", {}), news), shipped=run.started)
 
         point = f"point={run.points.get(store.name, 0):.6f}" if store else "point=0"
         run.upload([f"base={base}", point], remember)
         problems = run.end()
-    if store and base_due(plan, store):
-        problems = problems + nightly(plan)
+    if store:
+        tidy(plan, store, ["nightly", "ship"])
+        if base_due(plan, store):
+            try:
+                problems = problems + nightly(plan)
+            except Busy:
+                # It makes the base.
+                return problems
     return problems
 
 
 def base_due(plan: Plan, store: Store) -> bool:
     """Whether point-in-time recovery needs a new base before the night."""
     chain = files.read_json(plan.folder / "state/chain.json")
-    job = files.read_json(plan.folder / "state/jobs.json").get("nightly", {})
-    if time.time() - job.get("started", 0) < OWED_SECONDS and job.get("problems"):
+    last = files.read_json(plan.folder / "state/jobs.json").get("nightly", {})
+    lately = time.time() - last.get("started", 0) < OWED_SECONDS
+    if lately and not last.get("based"):
         return False
     server = Server(plan, store)
     if not chain or server.gap.exists() or server.spooled_mib() > plan.spool_mib // 2:
         return True
-    newest = max((path.name for path in server.wal.glob("0*.gz")), default="")
-    if newest and newest[:8] != chain["segment"][:8]:
+    if not server.goes_on(chain):
         return True
     owed = [name for name in plan.targets if _owed(Repository(plan, name), chain["base"])]
-    return bool(owed) and time.time() - job.get("started", 0) > OWED_SECONDS
+    return bool(owed) and not lately
 
 
 def _owed(repository: Repository, base: str) -> bool:
     """Whether a repository that can be reached has another base than the log goes on from."""
     known = repository.state
     reached = time.time() - known.get("shipped", 0) < OWED_SECONDS
-    return reached and known.get("base") != base
+    return reached and base not in known.get("bases", [])
 
 
 def nightly(plan: Plan) -> list[str]:
@@ -204,6 +233,7 @@ def nightly(plan: Plan) -> list[str]:
                 run.attempt(f"{other.service} canary", partial(canaries.plant_n8n, plan, other, run.manifest["canary"]))
         if store:
             run.attempt(store.name, lambda: _dump(run, store, base))
+            run.attempt(store.name, lambda: _end_chain(run, store))
         run.quick()
         for other in plan.stores:
             if other.kind == "n8n":
@@ -211,19 +241,34 @@ def nightly(plan: Plan) -> list[str]:
         run.attempt("host", lambda: _host(run))
 
         def remember(repository: Repository) -> None:
-            repository.remember(points=later(repository.state.get("points", {}), run.points))
+            known = repository.state
+            chain = files.read_json(plan.folder / "state/chain.json")
+            bases = [name for name in known.get("bases", []) if name == chain.get("base")]
+            bases += [base] if "base" in run.manifest else []
+            repository.remember(points=later(known.get("points", {}), run.points), bases=bases)
 
-        done = run.upload([f"base={base}", f"point={run.points.get(store.name, 0) if store else 0:.6f}"], remember)
+        point = run.points.get(store.name, 0) if store else 0
+        ends = run.manifest.get("wal", {}).get("base")
+        tags = [f"base={base}", f"point={point:.6f}", *([f"ends={ends}"] if ends else [])]
+        done = run.upload(tags, remember)
+        if done:
+            losses.remember(plan, run.manifest["volumes"])
         if store and "base" in run.manifest and done:
-            run.attempt(store.name, lambda: _begin_chain(run, store, base, done))
+            run.attempt(store.name, lambda: _begin_chain(plan, base, run.manifest["base"]["segment"]))
+            run.attempt(store.name, lambda: tidy(plan, store, ["ship"]))
         if store:
             run.attempt(store.name, Server(plan, store).drop_base)
-        shutil.rmtree(run.stage)
-        return run.end()
+        chain = files.read_json(plan.folder / "state/chain.json")
+        return run.end(based=chain.get("base") == base)
 
 
 def _dump(run: Run, store: Store, base: str) -> None:
     server = Server(run.plan, store)
+    if server.gap.exists():
+        # What is left leads nowhere, and while the spool is full the log of the new base would be dropped, too.
+        with all_locked(run.plan.folder, ["ship", *run.plan.places], WAIT_SECONDS):
+            (run.plan.folder / "state/chain.json").unlink(missing_ok=True)
+            server.drop_log()
     tables = server.dump(run.folder("postgres"))
     run.manifest["databases"] = tables
     taken = server.take_base()
@@ -245,17 +290,28 @@ def _host(run: Run) -> None:
     run.excluded += host.excluded(run.plan)
 
 
-def _begin_chain(run: Run, store: Store, base: str, holders: Sequence[str]) -> None:
-    """From now on the log goes on from this base, which the repositories `holders` have; what is older may go."""
-    server = Server(run.plan, store)
-    segment = run.manifest["base"]["segment"]
-    with locked(run.plan.folder, "ship", seconds=900):
-        if server.gap.exists() and server.gap.stat().st_mtime < run.started:
-            server.gap.unlink()
-        files.write_json(run.plan.folder / "state/chain.json", {"base": base, "segment": segment})
-        for name in holders:
-            Repository(run.plan, name).remember(base=base)
-        for path in server.wal.glob("*.gz"):
-            # Histories of timelines are tiny and needed for long.
-            if len(path.name) == len("000000010000000000000001.gz") and path.name < f"{segment}.gz":
+def _end_chain(run: Run, store: Store) -> None:
+    """Save the end of the old chain's log, too: when its ships are thinned out, every moment can still be had."""
+    chain = files.read_json(run.plan.folder / "state/chain.json")
+    if chain and "base" in run.manifest and Server(run.plan, store).goes_on(chain):
+        run.log(store)
+        # The base is the newest that can be restored whatever becomes of the log.
+        run.points[store.name] = run.manifest["base"]["ended"]
+
+
+def _begin_chain(plan: Plan, base: str, segment: str) -> None:
+    """From now on the log goes on from this base."""
+    with locked(plan.folder, "ship", WAIT_SECONDS):
+        files.write_json(plan.folder / "state/chain.json", {"base": base, "segment": segment})
+
+
+def tidy(plan: Plan, store: Store, others: Sequence[str]) -> None:
+    """Remove log from before the chain's base, unless somebody is reading it (`others`); then the next run does."""
+    chain = files.read_json(plan.folder / "state/chain.json")
+    old = [path for path in Server(plan, store).segments() if chain and path.name < f"{chain['segment']}.gz"]
+    try:
+        with all_locked(plan.folder, [*others, *plan.places] if old else []):
+            for path in old:
                 path.unlink()
+    except Busy:
+        return

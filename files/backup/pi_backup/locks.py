@@ -1,12 +1,18 @@
-"""One job at a time. The kernel takes a lock back when its holder dies, however it dies."""
+"""Who may do what at the same time. The kernel takes a lock back when its holder dies, however it dies.
+
+- `nightly`: a run of it; `ship`: the part of a run that stages; `restore` needs both, and all places
+- `place-<name>`: a repository that a ship is feeding. Held by that alone, so that a slow one delays no other
+- `slot-<number>`: a staging folder in use
+- `state`: a moment, to change a state file
+"""
 
 from __future__ import annotations
 
 import fcntl
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from .errors import Busy
@@ -30,3 +36,26 @@ def locked(folder: Path, job: str, seconds: float = 0) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+@contextmanager
+def all_locked(folder: Path, jobs: Iterable[str], seconds: float = 0) -> Iterator[None]:
+    """Hold several locks, taken in the order given. Raises Busy, holding none."""
+    with ExitStack() as held:
+        for job in jobs:
+            held.enter_context(locked(folder, job, seconds))
+        yield
+
+
+@contextmanager
+def any_locked(folder: Path, jobs: Iterable[str]) -> Iterator[str]:
+    """Hold the first of several locks that is free; its name. Raises Busy where none is."""
+    with ExitStack() as held:
+        for job in jobs:
+            try:
+                held.enter_context(locked(folder, job))
+            except Busy:
+                continue
+            yield job
+            return
+        raise Busy("earlier runs are still at work")

@@ -82,6 +82,11 @@ class Plan:
         """The stores of all services."""
         return (store for service in self.services for store in service.stores)
 
+    @property
+    def places(self) -> list[str]:
+        """The locks of the repositories."""
+        return [f"place-{name}" for name in self.targets]
+
     def service(self, name: str) -> Service:
         """One service. Raises BackupError that lists the known ones."""
         for service in self.services:

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import time
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from .errors import BackupError
 from .plan import Plan, Service, Store
 
 SEGMENT_MIB = 16
+SEGMENT = r"[0-9A-F]{24}\.gz"
 SWITCH_SECONDS = 120
 # Row counts and sums of hashed rows of every table, which do not depend on the order of the rows.
 # The settings are those that the text of a value depends on.
@@ -97,6 +98,21 @@ class Server:
     def spooled_mib(self) -> int:
         """MiB of log in the spool."""
         return files.measure(self.wal)["bytes"] // files.MIB
+
+    def drop_log(self) -> None:
+        """Empty the spool, with the mark that says it was full."""
+        for path in self.segments():
+            path.unlink()
+        self.gap.unlink(missing_ok=True)
+
+    def segments(self) -> list[Path]:
+        """The segments in the spool, the oldest first. Histories of timelines are tiny and needed for long."""
+        return sorted(path for path in self.wal.glob("*.gz") if re.fullmatch(SEGMENT, path.name))
+
+    def goes_on(self, chain: Mapping[str, str]) -> bool:
+        """Whether the log in the spool goes on from a chain's base; not so after a restore."""
+        newest = self.segments()[-1:]
+        return not newest or newest[0].name[:8] == chain["segment"][:8]
 
     # --- by night ------------------------------------------------------------------------------------------
 
@@ -190,7 +206,7 @@ def table_counts(lines: Sequence[str]) -> dict[str, list[str]]:
 
 def check_wal(folder: Path, first: str) -> list[str]:
     """The segments in `folder` from `first` on, each whole and none missing between. Raises BackupError."""
-    names = sorted(path.name[:-3] for path in folder.glob("*.gz") if re.fullmatch(r"[0-9A-F]{24}\.gz", path.name))
+    names = sorted(path.name[:-3] for path in folder.glob("*.gz") if re.fullmatch(SEGMENT, path.name))
     chain = [name for name in names if name[:8] == first[:8] and name >= first]
     for index, name in enumerate(chain):
         if _number(name) != _number(first) + index:

@@ -18,7 +18,7 @@ from . import choose, databases, docker, files, redis, volumes
 from .drill import canaries
 from .engine import Repository, Snapshot
 from .errors import BackupError, Refused
-from .locks import locked
+from .locks import all_locked
 from .plan import Plan, Service, Store
 from .postgres import Server, check_wal, recovered
 
@@ -163,7 +163,7 @@ def _is_live(plan: Plan, step: Step) -> bool:
 @contextmanager
 def alone(plan: Plan) -> Iterator[None]:
     """No job runs meanwhile. Raises Busy."""
-    with locked(plan.folder, "nightly", LOCK_SECONDS), locked(plan.folder, "ship", LOCK_SECONDS):
+    with all_locked(plan.folder, ["nightly", "ship", *plan.places], LOCK_SECONDS):
         yield
 
 

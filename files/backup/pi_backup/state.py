@@ -7,30 +7,29 @@ from typing import Any
 
 from . import files
 from .engine import Repository
+from .locks import locked
 from .plan import Plan
 
 JOBS = ("nightly", "ship")
 
 
-def record(plan: Plan, job: str, problems: list[str], started: float) -> None:
-    """Note how a job ended."""
-    path = plan.folder / "state/jobs.json"
-    jobs = files.read_json(path)
+def record(plan: Plan, job: str, problems: list[str], started: float, **more: Any) -> None:
+    """Note how a job ended, and what `more` is to be known of it."""
     now = time.time()
-    entry = jobs.get(job, {})
-    entry.update(started=started, ended=now, problems=problems)
-    if not problems:
-        entry["succeeded"] = now
-    files.write_json(path, {**jobs, job: entry})
-    publish(plan)
+    news = {"started": started, "ended": now, "problems": problems, **more}
+    _note(plan, job, **news, **({} if problems else {"succeeded": now}))
 
 
 def skipped(plan: Plan, job: str) -> None:
-    """Count a run that was left out because another one held the lock."""
+    """Count a run that was left out, wholly or for one repository, because an earlier one was still at work."""
+    _note(plan, job, skipped=files.read_json(plan.folder / "state/jobs.json").get(job, {}).get("skipped", 0) + 1)
+
+
+def _note(plan: Plan, job: str, **news: Any) -> None:
     path = plan.folder / "state/jobs.json"
-    jobs = files.read_json(path)
-    entry = jobs.get(job, {})
-    files.write_json(path, {**jobs, job: {**entry, "skipped": entry.get("skipped", 0) + 1}})
+    with locked(plan.folder, "state", 60):
+        jobs = files.read_json(path)
+        files.write_json(path, {**jobs, job: {"first": time.time(), **jobs.get(job, {}), **news}})
     publish(plan)
 
 
@@ -42,8 +41,11 @@ def collected(plan: Plan) -> dict[str, Any]:
         name: {store.name: state.get("points", {}).get(store.name) for store in plan.stores}
         for name, state in repositories.items()
     }
+    jobs = files.read_json(plan.folder / "state/jobs.json")
     return {
-        "jobs": files.read_json(plan.folder / "state/jobs.json"),
+        "jobs": jobs,
+        # For how long (seconds) something should have been saved.
+        "age": now - min((entry["first"] for entry in jobs.values()), default=now),
         "repositories": repositories,
         "rpo": {
             name: {store: None if point is None else now - point for store, point in stores.items()}
@@ -59,21 +61,34 @@ def publish(plan: Plan) -> None:
     found = collected(plan)
     files.write_json(plan.folder / "status.json", found)
     lines = [
-        "# HELP pi_backup_point_timestamp_seconds Moment up to which a store can be restored.",
+        "# HELP pi_backup_point_timestamp_seconds Moment up to which a store can be restored, 0 where it cannot.",
         "# TYPE pi_backup_point_timestamp_seconds gauge",
     ]
     lines += [
-        f'pi_backup_point_timestamp_seconds{{repository="{name}",store="{store}"}} {point:.0f}'
+        f'pi_backup_point_timestamp_seconds{{repository="{name}",store="{store.name}"}} '
+        f"{state.get('points', {}).get(store.name, 0):.0f}"
         for name, state in found["repositories"].items()
-        for store, point in state.get("points", {}).items()
+        for store in plan.stores
     ]
     for metric, key, text in (
         ("pi_backup_success_timestamp_seconds", "succeeded", "When a job last did all it had to do."),
-        ("pi_backup_skipped_total", "skipped", "Runs left out because another one was still at work."),
+        (
+            "pi_backup_skipped_total",
+            "skipped",
+            "Runs left out, wholly or for a place, as an earlier one was at work.",
+        ),
     ):
         kind = "counter" if key == "skipped" else "gauge"
         lines += [f"# HELP {metric} {text}", f"# TYPE {metric} {kind}"]
         lines += [f'{metric}{{job="{job}"}} {entry[key]:.0f}' for job, entry in found["jobs"].items() if key in entry]
+    lines += [
+        "# HELP pi_backup_pruned_timestamp_seconds When a repository was last thinned out.",
+        "# TYPE pi_backup_pruned_timestamp_seconds gauge",
+    ]
+    lines += [
+        f'pi_backup_pruned_timestamp_seconds{{repository="{name}"}} {state.get("pruned", 0):.0f}'
+        for name, state in found["repositories"].items()
+    ]
     files.write(plan.folder / "metrics.prom", "\n".join(lines) + "\n")
     (plan.folder / "metrics.prom").chmod(0o644)
 
@@ -87,13 +102,18 @@ def table(plan: Plan) -> tuple[list[str], bool]:
             good = age is not None and age <= 15 * 60
             well = well and good
             lines.append(f"{name:<8} {store:<20} {'nothing yet' if age is None else f'{age:.0f} s old'}")
+    for name, state in found["repositories"].items():
+        lines.append(f"{name:<8} pruned {_shown(state.get('pruned'))}")
     for job in JOBS:
         entry = found["jobs"].get(job, {})
-        ended = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(entry["ended"])) if "ended" in entry else "never"
-        lines.append(f"{job:<8} ended {ended}, left out {entry.get('skipped', 0)} times")
+        lines.append(f"{job:<8} ended {_shown(entry.get('ended'))}, left out {entry.get('skipped', 0)} times")
         for problem in entry.get("problems", []):
             well = False
             lines.append(f"         {problem}")
     if found["unfinished"]:
         lines.append("a restore was cut off: `pi-commerce-backup restore --resume` completes it")
     return lines, well
+
+
+def _shown(moment: float | None) -> str:
+    return "never" if moment is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(moment))

@@ -124,17 +124,46 @@ def test_second_one_at_the_same_time_gives_up(host: Host, folder: str, saved: st
     assert json.loads(host.file(f"{folder}/status.json").content_string)["jobs"]["ship"]["skipped"] == 1
 
 
-def test_restore_by_playbook_shows_its_plan_and_refuses_without_the_words(saved: str) -> None:
-    root = Path(__file__).resolve().parents[3]
-    done = subprocess.run(
-        ["ansible-playbook", "-i", "inventory/virtual", "restore.yml", "-e", "service=redis"],
-        cwd=root,
+def playbook(*words: str) -> subprocess.CompletedProcess[str]:
+    """Run a playbook on the machine, as a person does."""
+    return subprocess.run(
+        ["ansible-playbook", "-i", "inventory/virtual", *words],
+        cwd=Path(__file__).resolve().parents[3],
         env={**os.environ, "ANSIBLE_NOCOLOR": "1"},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
-    assert done.returncode != 0
-    assert "redis redis_data: as of" in done.stdout
-    assert "replace redis with newest" in done.stdout
+
+
+def test_restore_by_playbook_shows_its_plan_and_refuses_without_the_words(saved: str) -> None:
+    for more, refused in (("--check", False), ("-v", True)):
+        done = playbook("restore.yml", "-e", "service=redis", more)
+        assert (done.returncode != 0) == refused, done.stdout
+        assert "redis redis_data: as of" in done.stdout
+        assert "replace redis with newest" in done.stdout
+        assert "changed=0" in done.stdout
+
+
+def test_every_repository_holds_every_store(host: Host, saved: str, variables: dict[str, Any]) -> None:
+    for name in variables["backup_repositories"]:
+        snapshots = json.loads(host.check_output(f"pi-commerce-backup snapshots {name}"))
+        assert {snapshot["kind"] for snapshot in snapshots} == {"ship", "nightly"}
+
+
+def test_repository_on_the_pi_is_thinned_out_there(
+    host: Host, folder: str, saved: str, variables: dict[str, Any]
+) -> None:
+    settings = json.dumps({"repository": "near", "backup_folder": folder, "backup_keep": variables["backup_keep"]})
+    for _ in range(2):
+        host.check_output(cron(host, "ship")[-1])
+    before = len(json.loads(host.check_output("pi-commerce-backup snapshots near")))
+    shown = playbook("playbooks/prune.yml", "-e", settings, "--check")
+    assert shown.returncode == 0, shown.stdout
+    assert len(json.loads(host.check_output("pi-commerce-backup snapshots near"))) == before
+    done = playbook("playbooks/prune.yml", "-e", settings)
+    assert done.returncode == 0, done.stdout
+    assert len(json.loads(host.check_output("pi-commerce-backup snapshots near"))) < before
+    refused = playbook("playbooks/prune.yml", "-e", "repository=moon")
+    assert "repository is moon: name one of" in refused.stdout
