@@ -35,8 +35,8 @@ MACHINE := $(PYTHON) molecule/shared/$(if $(filter vm,$(PI_KIND)),vm.py,virtual_
 # The machines that `make audit` looks at.
 INVENTORY ?= $(lastword $(VIRTUAL))
 
-.PHONY: help setup lock engine images up down clean status audit drill ssh restart docs hooks bench faults
-.PHONY: test test-full lint unit services site interruptions molecule molecule-up molecule-down vm
+.PHONY: help setup lock engine images up down clean status audit drill ssh restart lose rescue-kit docs hooks bench
+.PHONY: test test-full lint unit services site interruptions molecule molecule-up molecule-down vm rebuild faults
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -67,7 +67,7 @@ FOREIGN := $(filter-out $(HOST_ARCH),$(ARCH))
 SHOP := $(if $(filter vm,$(PI_KIND)),yes,$(if $(FOREIGN),,yes))
 PLAYBOOK := $(if $(SHOP),site.yml,playbooks/preflight.yml)
 OWN_IMAGES := registry $(if $(FOREIGN),emulator) $(if $(filter vm,$(PI_KIND)),qemu)
-PI_IMAGES := $(if $(SHOP),python postgres valkey nginx n8n restic rest-server backup-host) $(if $(filter vm,$(PI_KIND)),vm,virtual-pi)
+PI_IMAGES := $(if $(SHOP),python postgres valkey nginx n8n restic rest-server backup-host notify-host) $(if $(filter vm,$(PI_KIND)),vm,virtual-pi)
 
 images: setup engine ## Build the images of the virtual Pi and of its services
 	@$(PYTHON) molecule/shared/images.py build $(OWN_IMAGES)
@@ -76,7 +76,7 @@ images: setup engine ## Build the images of the virtual Pi and of its services
 
 up status drill: export ANSIBLE_VAULT_PASSWORD_FILE ?= $(PI_STATE)/vault-password
 ifeq ($(INVENTORY),$(lastword $(VIRTUAL)))
-audit: export ANSIBLE_VAULT_PASSWORD_FILE ?= $(PI_STATE)/vault-password
+audit rescue-kit: export ANSIBLE_VAULT_PASSWORD_FILE ?= $(PI_STATE)/vault-password
 endif
 
 up: images ## Start a virtual Pi and bring up the shop on it
@@ -104,6 +104,15 @@ audit: setup ## Look at the machines of INVENTORY: drift, health, ages; touches 
 
 drill: setup ## Restore everything beside the shop of the virtual Pi, from its farthest copies, and judge it
 	@ansible-playbook $(VIRTUAL) playbooks/drill.yml $(if $(FROM),-e repository=$(FROM))
+
+# Where a rescue kit is written to.
+KIT ?= rescue
+
+rescue-kit: setup ## Write what a stranger needs to bring back the machines of INVENTORY: one encrypted file and a page
+	@$(PYTHON) ops/rescue_kit.py $(INVENTORY) $(KIT)
+
+lose: setup ## Take the virtual Pi away as a fire would; the far repository stays
+	@$(MACHINE) lose
 
 restart: setup ## Restart the virtual Pi, as a power cut would
 	@$(MACHINE) restart
@@ -146,7 +155,14 @@ site: setup
 interruptions: images ## Cut runs off at chosen tasks: the next one has to make it good
 	$(ALONE) pytest tests/faults/test_interruptions.py
 
-bench: setup ## Measure on a virtual Pi of its own: make bench WHAT=converge (KEEP=1, RUNS=3, FAST=1)
+# A machine of its own. It is lost three times over and comes back from what is left, at last from a rescue kit alone.
+rebuild: export PI_TEST_STATE ?= .virtual-pi-rebuild
+rebuild: export PI_TEST_NAME ?= pi-commerce-rebuild
+rebuild: export PI_TEST_NETWORK ?= 10.219.0
+rebuild: images ## Lose a shop three times and bring it back on a fresh virtual Pi, with a clock
+	$(ALONE) pytest tests/rebuild
+
+bench: setup ## Measure on a virtual Pi of its own: make bench WHAT=converge (KEEP=1, RUNS=3, FAST=1); WHAT=pi also with INVENTORY=
 	@[ -n "$(WHAT)" -a -f "tests/bench/$(WHAT).py" ] || { echo "WHAT=$(WHAT): set it to one of:" \
 	  $(patsubst tests/bench/%.py,%,$(wildcard tests/bench/*.py)) >&2; exit 2; }
 	@PYTHONPATH=tests $(PYTHON) -m bench.$(WHAT)

@@ -1,13 +1,15 @@
 """The virtual Pi: a systemd container with its own Docker engine, reached over SSH like a real board.
 
-`virtual_pi.py up | down | restart | registry` creates, removes or restarts the Pi and the image registry beside
-it, or prints where this machine reaches the registry. Everything it needs lies in the state folder: the SSH key,
-the known host key, the vault password.
+`virtual_pi.py up | down | restart | lose | registry` creates, removes or restarts the Pi with the image registry and
+the far repository beside it, takes the Pi away as a fire would (what stands elsewhere stays), or prints where this
+machine reaches the registry. Everything it needs lies in the state folder: the SSH key, the known host key, the vault
+password, the access to the far repository.
 Settings come from the environment (the Makefile exports them, `Settings.from_environment` lists them).
 """
 
 from __future__ import annotations
 
+import datetime
 import os
 import secrets
 import shutil
@@ -21,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import docker
+import far
 import images
 from docker.errors import APIError, NotFound
 from docker.models.containers import Container
@@ -69,6 +72,11 @@ class Settings:
         return f"{self.network}.5"
 
     @property
+    def far_address(self) -> str:
+        """Where the far repository answers the Pi."""
+        return f"{self.network}.6"
+
+    @property
     def container(self) -> str:
         """Name of the Pi's container."""
         return f"{self.name}-pi"
@@ -79,13 +87,18 @@ class Settings:
         return f"{self.name}-registry"
 
     @property
+    def far(self) -> str:
+        """Name of the far repository's container, and of the volume that holds its data."""
+        return f"{self.name}-far"
+
+    @property
     def volume(self) -> str:
         """Name of the volume that holds the Pi's own /var/lib/docker."""
         return f"{self.name}-docker"
 
 
 def prepare_state(settings: Settings) -> None:
-    """Create the state folder with the SSH key, the vault password and the resolver file, once."""
+    """Create the state folder with SSH key, vault password and resolver file, once."""
     settings.state.mkdir(mode=0o700, parents=True, exist_ok=True)
     key = settings.state / "id_ed25519"
     if not key.exists():
@@ -145,7 +158,8 @@ def ensure_network(client: docker.DockerClient, settings: Settings) -> None:
 def create(
     client: docker.DockerClient, settings: Settings, image: str, name: str, address: str, **options: Any
 ) -> None:
-    """Create and start a container at a fixed address of our network."""
+    """Create and start a container at a fixed address of our network; `content` is (folder, tar file) to begin with."""
+    content = options.pop("content", None)
     container = client.api.create_container(
         image,
         command=options.pop("command", None),
@@ -162,6 +176,8 @@ def create(
             {settings.name: client.api.create_endpoint_config(ipv4_address=address)}
         ),
     )
+    if content:
+        client.api.put_archive(container["Id"], *content)
     client.api.start(container["Id"])
 
 
@@ -191,6 +207,42 @@ def ensure_registry(client: docker.DockerClient, settings: Settings, cache: Path
         user=f"{os.getuid()}:{os.getgid()}",
         host_config=host,
     )
+
+
+def ensure_far(client: docker.DockerClient, settings: Settings) -> None:
+    """The far repository, which stands in another house: a Pi that is lost leaves it as it was.
+
+    The access to it is handed out once, as by whoever rents out such a place, and is for the owner to keep.
+    """
+    access, certificate = settings.state / "far-access", settings.state / "far.pem"
+    container = existing(client, settings.far, settings)
+    if container:
+        if not access.exists():
+            raise VirtualPiError(f"{access}, the access to {settings.far}, is gone: put it back, or run `make down`")
+        container.start()
+    else:
+        access.touch(mode=0o600)
+        access.write_text(secrets.token_urlsafe(24) + "\n")
+        now = datetime.datetime.now(datetime.UTC)
+        content = far.server_files(access.read_text().strip(), settings.far_address, now)
+        create(
+            client,
+            settings,
+            built(client, settings, "rest-server"),
+            settings.far,
+            settings.far_address,
+            command=far.COMMAND,
+            content=(str(Path(far.FOLDER).parent), content),
+            volumes=["/data"],
+            host_config=client.api.create_host_config(
+                binds=[f"{settings.far}:/data"],
+                network_mode=settings.name,
+                restart_policy={"Name": "unless-stopped"},
+            ),
+        )
+        container = client.containers.get(settings.far)
+    _, shown = container.exec_run(["cat", f"{far.FOLDER}/cert.pem"])
+    certificate.write_bytes(shown)
 
 
 def registry_endpoint(client: docker.DockerClient, settings: Settings) -> str:
@@ -230,7 +282,7 @@ def create_pi(client: docker.DockerClient, settings: Settings) -> None:
         tmpfs={"/run": "", "/run/lock": ""},
         mem_limit=settings.memory,
         network_mode=settings.name,
-        extra_hosts={"registry.test": settings.registry_address},
+        extra_hosts={"registry.test": settings.registry_address, far.NAME: settings.far_address},
         # A privileged container would ask for SYS_RESOURCE, which is not to be had inside every sandbox.
         cap_add=["ALL"],
         cap_drop=["SYS_RESOURCE"],
@@ -302,19 +354,39 @@ def port_answers(address: str, port: int) -> bool:
 
 
 def down(client: docker.DockerClient, settings: Settings) -> None:
-    """Remove Pi, registry, network, volume and state; the image caches stay."""
-    for name in (settings.container, settings.registry):
-        container = existing(client, name, settings)
-        if container:
-            container.remove(force=True, v=True)
-    for resource in client.volumes.list(filters={"name": f"^{settings.volume}$"}):
-        resource.remove()
+    """Remove Pi, registry, far repository, network, volumes and state; the image caches stay."""
+    for name in (settings.container, settings.registry, settings.far):
+        remove(client, settings, name)
+    for volume in (settings.volume, settings.far):
+        remove_volume(client, volume)
     for network in client.networks.list(names=[f"^{settings.name}$"]):
         network.remove()
     for entry in settings.state.glob("*") if settings.state.exists() else ():
         # What says who started the engine and the emulation is removed by whoever stops them.
         if not entry.name.startswith(("dockerd", "emulation")):
             shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+
+
+def remove(client: docker.DockerClient, settings: Settings, name: str) -> None:
+    """Remove a container of ours at once, if it is there."""
+    container = existing(client, name, settings)
+    if container:
+        container.remove(force=True, v=True)
+
+
+def remove_volume(client: docker.DockerClient, name: str) -> None:
+    """Remove a volume, if it is there."""
+    for volume in client.volumes.list(filters={"name": f"^{name}$"}):
+        volume.remove()
+
+
+def lose(client: docker.DockerClient, settings: Settings) -> None:
+    """Take the Pi away with its disks and what a virtual machine has for them; all that stands elsewhere stays."""
+    remove(client, settings, settings.container)
+    remove_volume(client, settings.volume)
+    for pattern in ("*.qcow2", "ssh_host_*"):
+        for part in settings.state.glob(pattern):
+            part.unlink()
 
 
 def run(
@@ -338,15 +410,18 @@ def run(
         ready(container, settings)
     elif verb == "registry":
         print(registry_endpoint(client, settings))
+    elif verb == "lose":
+        lose(client, settings)
     elif verb == "down":
         down(client, settings)
     else:
-        raise VirtualPiError(f"usage: {Path(sys.argv[0]).name} up | restart | registry | down")
+        raise VirtualPiError(f"usage: {Path(sys.argv[0]).name} up | restart | registry | lose | down")
 
 
 def up(client: docker.DockerClient, settings: Settings) -> None:
-    """Start registry and Pi, and say where it answers."""
+    """Start registry, far repository and Pi, and say where it answers."""
     ensure_registry(client, settings, Path(os.environ["PI_CACHE"]).resolve() / "registry")
+    ensure_far(client, settings)
     ensure_pi(client, settings)
     print(f"virtual Pi {settings.container} answers SSH on {settings.address}")
 

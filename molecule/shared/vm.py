@@ -1,8 +1,8 @@
 """The virtual Pi as a virtual machine, for what a container cannot show: its own kernel, boots, memory limits, disks.
 
-`vm.py up | down | restart | registry` does what the same verbs of `virtual_pi.py` do. QEMU runs in a container that
-lends the machine its place on the network, so the machine answers where the virtual Pi would. KVM is used where it
-works, emulation where not. The disk is made once per content and kept in the cache; a machine writes to a layer of
+`vm.py up | down | restart | lose | registry` does what the same verbs of `virtual_pi.py` do. QEMU runs in a container
+that lends the machine its place on the network, so the machine answers where the virtual Pi would. KVM is used where
+it works, emulation where not. The disk is made once per content and kept in the cache; a machine writes to a layer of
 its own in the state folder.
 """
 
@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import docker
+import far
 import images
 import virtual_pi
 from docker.errors import ContainerError
@@ -126,6 +127,7 @@ def prepare_first_boot(settings: Settings) -> None:
     public = key.with_suffix(".pub").read_text()
     (state / "known_hosts").write_text(f"{settings.address} {' '.join(public.split()[:2])}\n")
     hosts = f"127.0.0.1 localhost\n127.0.1.1 raspberrypi\n{settings.registry_address} registry.test\n"
+    hosts += f"{settings.far_address} {far.NAME}\n"
     (state / "ssh_config").write_text(virtual_pi.ssh_config(settings))
     line = state / "cmdline.txt"
     if not line.exists():
@@ -268,12 +270,13 @@ def wait_for_login(container: Container, settings: Settings) -> None:
 
 
 def up(client: docker.DockerClient, settings: Settings) -> None:
-    """Start registry and machine, and say where it answers and how long that took."""
+    """Start registry, far repository and machine, and say where it answers and how long that took."""
     cache = Path(os.environ["PI_CACHE"]).resolve()
     prepare_first_boot(settings)
     # Tags do not tell architectures apart.
     own = "registry" if settings.arch == images.host_arch() else f"registry-{settings.arch}"
     virtual_pi.ensure_registry(client, settings, cache / own)
+    virtual_pi.ensure_far(client, settings)
     start = time.monotonic()
     ensure_machine(client, settings, cache / "vm")
     took = time.monotonic() - start

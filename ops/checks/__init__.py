@@ -9,14 +9,14 @@ from declared import CannotRead, Step
 from checks.base import Check
 from checks.data import Databases, Schema, Workflows
 from checks.files import Files
-from checks.health import Backup, Certificates, Disk, Heat
+from checks.health import Backup, Certificates, Disk, Heat, Messages
 from checks.host import Clock, Identity, Kernel, Packages, People, Units
 from checks.services import Containers, Entrance, Memory
 
 _PLAIN: tuple[type[Check], ...] = (
     *(Files, Identity, People, Packages, Units, Kernel),
     *(Containers, Entrance, Memory, Databases, Schema, Workflows),
-    *(Backup, Disk, Heat),
+    *(Backup, Messages, Disk, Heat),
 )
 _TIMED: tuple[type[Certificates | Clock], ...] = (Certificates, Clock)
 # What some check understands.

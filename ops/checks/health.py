@@ -20,6 +20,8 @@ DAY = 86400
 CERTIFICATE_WARNING_DAYS, CERTIFICATE_FAILING_DAYS = 30, 7
 # Minutes until a job of the backup is late, and very late: two that were left out; a night and the time it takes.
 BACKUP_MINUTES = {"ship": (15, 60), "nightly": (26 * 60, 50 * 60)}
+# A line may well be down for an hour; a message that waits for a day was none.
+MESSAGE_WARNING_HOURS, MESSAGE_FAILING_HOURS = 1, 24
 DISK_WARNING_PERCENT, DISK_FAILING_PERCENT = 85, 95
 # A Pi 4 slows down at 80 degrees.
 HEAT_WARNING, HEAT_FAILING = 70.0, 80.0
@@ -120,6 +122,49 @@ class Backup(Check):
             minutes = (float(now) - float(made or due)) / 60
             found[job] = (minutes, f"{minutes:.0f} min ago" if made else f"none yet, due for {minutes:.0f} min")
         return found, status
+
+
+class Messages(Check):
+    """How many messages to people wait in the outbox of role notify, and how long they do."""
+
+    name = "messages"
+    folder = "/var/lib/pi-commerce/notify"
+
+    def question(self) -> str:
+        """The Pi's clock, the messages by their files' names, which begin with their time, and what targets said."""
+        return (
+            f"set -eu\ndate +%s\n[ ! -d {self.folder}/outbox ] || ls {self.folder}/outbox\n"
+            f"[ ! -e {self.folder}/state.json ] || cat {self.folder}/state.json"
+        )
+
+    def judge(self, answer: Answer) -> Iterator[Finding]:
+        """Messages that wait for long, and an outbox that will soon drop some."""
+        count, hours, errors = self.read(answer)
+        remedy = "pi-commerce-notify --status, on the Pi, says why; is cron running?"
+        if hours >= MESSAGE_WARNING_HOURS:
+            level = FAILING if hours >= MESSAGE_FAILING_HOURS else WARNING
+            yield Finding(level, f"{count} wait, the oldest for {hours:.0f} h{errors}", remedy)
+        most = self.value("notify_outbox_messages")
+        if count > most * 0.8:
+            yield Finding(WARNING, f"{count} wait, {most} may{errors}", remedy)
+
+    def summary(self, answer: Answer) -> str:
+        """How many wait."""
+        targets = ", ".join(self.value("notify_targets"))
+        return (
+            f"{self.read(answer)[0]} wait; {'they go to ' + targets if targets else 'nobody is told, only the journal'}"
+        )
+
+    @staticmethod
+    def read(answer: Answer) -> tuple[int, float, str]:
+        """Number of messages, hours the oldest has waited, and what the targets that do not take them have said."""
+        now, *rest = answer.output.split("\n")
+        begin = next((number for number, line in enumerate(rest) if line.startswith("{")), len(rest))
+        state: dict[str, Any] = json.loads("\n".join(rest[begin:]) or "{}")
+        made = [int(name[1]) / 1e6 for name in map(re.compile(r"(\d+)-").match, rest[:begin]) if name]
+        errors = [f"{name}: {entry['error']}" for name, entry in state.get("targets", {}).items() if entry["error"]]
+        hours = (float(now) - min(made, default=float(now))) / 3600
+        return begin, hours, "".join(f"; {error}" for error in errors)
 
 
 class Disk(Check):

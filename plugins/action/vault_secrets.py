@@ -5,6 +5,10 @@ Options:
     names (list of str): secrets that must exist; missing ones are made.
     values (dict, optional): secrets somebody chose, by name; they replace what the file holds. Weak ones and other
         names are refused.
+    given (list of str, optional): those of the names that only their service can give, such as a bot's token; one
+        that is missing is asked for, not made.
+    sealed (str, optional): the same file from elsewhere, encrypted with a password of this run. Its secrets replace
+        what the file holds; what is replaced is kept beside it.
     bytes (int, optional): entropy of those that are made, 16 to 48, default 24 (192 bits).
 
 Returns `secrets` (dict) and `generated` (names). The result is hidden from every output. In check mode nothing is
@@ -46,6 +50,8 @@ OPTIONS = {
     "names": {"type": "list", "elements": "str", "required": True},
     # Keeps the values out of messages about wrong options.
     "values": {"type": "dict", "default": {}, "no_log": True},
+    "given": {"type": "list", "elements": "str", "default": []},
+    "sealed": {"type": "str", "default": "", "no_log": True},
     "bytes": {"type": "int", "default": 24},
 }
 REMEDY = "give it with --vault-password-file, --ask-vault-pass or ANSIBLE_VAULT_PASSWORD_FILE"
@@ -86,9 +92,14 @@ class ActionModule(ActionBase):
         with locked(path.parent):
             stored, key = read(vault, path)
             refuse_weak(stored, str(path))
-            secrets, generated = complete(stored, names, chosen, arguments["bytes"])
+            saved = arguments["sealed"].encode()
+            adopted = {**stored, **(opened(vault, saved, "the saved vault file")[0] if saved else {})}
+            refuse_missing(set(map(str, arguments["given"])).difference(adopted, chosen), path)
+            secrets, generated = complete(adopted, names, chosen, arguments["bytes"])
             if not self._task.check_mode:
                 sweep(path)
+                if any(adopted[name] != value for name, value in stored.items()):
+                    write(vault, replaced(path), stored, key)
                 if secrets != stored:
                     write(vault, path, secrets, key)
         return {"changed": secrets != stored, "secrets": secrets, "generated": generated}
@@ -142,16 +153,20 @@ def read(vault: VaultLib, path: Path) -> tuple[dict[str, str], Key]:
         raise AnsibleActionFail(
             f"{path}: other users of this computer may open it (mode {path.stat().st_mode & 0o777:04o}); chmod 600 it"
         )
-    sealed = path.read_bytes()
+    return opened(vault, path.read_bytes(), str(path))
+
+
+def opened(vault: VaultLib, sealed: bytes, place: str) -> tuple[dict[str, str], Key]:
+    """All secrets in a sealed text, and the vault identity that opened it."""
     if not is_encrypted(sealed):
         raise AnsibleActionFail(
-            f"{path}: is not encrypted; encrypt it with ansible-vault encrypt, or remove it to have new secrets made"
+            f"{place}: is not encrypted; encrypt it with ansible-vault encrypt, or remove it to have new secrets made"
         )
     try:
         plain, *key = vault.decrypt_and_get_vault_id(sealed)
     except AnsibleError as error:
         raise AnsibleActionFail(
-            f"{path}: the vault password does not open this file, or the file is damaged; {REMEDY}. "
+            f"{place}: the vault password does not open this file, or the file is damaged; {REMEDY}. "
             "If it is lost, restore both from your backup"
         ) from error
     try:
@@ -160,7 +175,7 @@ def read(vault: VaultLib, path: Path) -> tuple[dict[str, str], Key]:
         content = None
     # Raised out here, without its cause: the parser's own message quotes the line, and with it a secret.
     if not isinstance(content, dict) or not all(isinstance(part, str) for pair in content.items() for part in pair):
-        raise AnsibleActionFail(f"{path}: must hold one text per name; correct it with ansible-vault edit")
+        raise AnsibleActionFail(f"{place}: must hold one text per name; correct it with ansible-vault edit")
     return content, (key[0], key[1])
 
 
@@ -184,6 +199,11 @@ def write(vault: VaultLib, path: Path, secrets: dict[str, str], key: Key) -> Non
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def replaced(path: Path) -> Path:
+    """Where secrets are kept that another state of the file has replaced."""
+    return path.with_name(f"{path.name.removesuffix('.vault.yml')}.before-{time.strftime('%Y%m%dT%H%M%S')}.vault.yml")
 
 
 def beginning(path: Path) -> str:
@@ -213,6 +233,15 @@ def refuse_unknown(chosen: dict[str, str], names: list[str]) -> None:
         near = difflib.get_close_matches(name, names, n=1)
         remedy = f"did you mean {near[0]}?" if near else f"take it out, or write one of: {', '.join(names)}"
         raise AnsibleActionFail(f"the inventory (secrets_values): {name} is no secret of this machine; {remedy}")
+
+
+def refuse_missing(names: set[str], path: Path) -> None:
+    """Refuse to make up what somebody else hands out."""
+    if names:
+        raise AnsibleActionFail(
+            f"{path}: lacks {', '.join(sorted(names))}, which cannot be made here because a service gives it; add it "
+            "with ansible-vault edit (or create), or for one run with secrets_values"
+        )
 
 
 def refuse_weak(secrets: dict[str, str], place: str) -> None:

@@ -14,8 +14,7 @@ import age_keys
 
 def backup_secret_names(repositories: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """The secrets that open the repositories: a password for each, and what their places ask for."""
-    asked = {str(secret) for entry in repositories.values() for secret in entry.get("secrets", {}).values()}
-    return sorted({_password(name) for name in repositories} | asked)
+    return sorted({secret for name, entry in repositories.items() for secret in _names(name, entry)})
 
 
 def backup_secret_files(repositories: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -23,17 +22,42 @@ def backup_secret_files(repositories: Mapping[str, Mapping[str, Any]]) -> list[d
     return [{"name": name, "uid": 0, "gid": 0, "services": []} for name in backup_secret_names(repositories)]
 
 
-def backup_targets(repositories: Mapping[str, Mapping[str, Any]], folder: str) -> dict[str, dict[str, Any]]:
-    """The repositories as the backup program takes them; their secrets lie in `folder`."""
+def backup_targets(
+    repositories: Mapping[str, Mapping[str, Any]], secrets: str, authorities: str
+) -> dict[str, dict[str, Any]]:
+    """The repositories as the backup program takes them; `secrets` and `authorities` are folders on the machine."""
     return {
         str(name): {
             "url": str(entry["url"]),
-            "password_file": f"{folder}/{_password(name)}",
-            "environment": {str(key): str(value) for key, value in entry.get("environment", {}).items()},
+            "password_file": f"{secrets}/{_password(name)}",
+            "environment": {
+                **({"RESTIC_CACERT": f"{authorities}/{name}.pem"} if entry.get("ca") else {}),
+                **{str(key): str(value) for key, value in entry.get("environment", {}).items()},
+            },
             "secrets": {str(key): str(value) for key, value in entry.get("secrets", {}).items()},
         }
         for name, entry in repositories.items()
     }
+
+
+def backup_authorities(repositories: Mapping[str, Mapping[str, Any]], folder: str) -> list[dict[str, str]]:
+    """The authorities behind the repositories' certificates as files for `file_tree`, in `folder`."""
+    return [
+        {"path": f"{folder}/{name}.pem", "content": str(entry["ca"]).strip() + "\n"}
+        for name, entry in repositories.items()
+        if entry.get("ca")
+    ]
+
+
+def backup_opened(
+    repositories: Mapping[str, Mapping[str, Any]], secrets: Mapping[str, str]
+) -> dict[str, Mapping[str, Any]]:
+    """Those of the repositories for which all secrets are there."""
+    return {str(name): entry for name, entry in repositories.items() if set(_names(name, entry)) <= set(secrets)}
+
+
+def _names(name: str, entry: Mapping[str, Any]) -> list[str]:
+    return [_password(name), *map(str, entry.get("secrets", {}).values())]
 
 
 def _password(name: str) -> str:
@@ -54,6 +78,8 @@ class FilterModule:
         return {
             "age_identity": lambda secret: age_keys.identity(str(secret)),
             "age_recipient": lambda secret: age_keys.recipient(str(secret)),
+            "backup_authorities": backup_authorities,
+            "backup_opened": backup_opened,
             "backup_secret_files": backup_secret_files,
             "backup_secret_names": backup_secret_names,
             "backup_targets": backup_targets,

@@ -53,6 +53,7 @@ def judge(
     data_mount: str,
     edition: str,
     controller_epoch: int,
+    allow_no_registry: bool = False,
 ) -> list[Finding]:
     """Judge all facts that `pi_facts` returns.
 
@@ -64,6 +65,7 @@ def judge(
         data_mount: folder that must be a mount point; empty for none.
         edition: edition of the machine.
         controller_epoch: the controller's clock, seconds since 1970.
+        allow_no_registry: accept that an image registry does not answer.
     """
     checks: list[Callable[[], Finding]] = [
         lambda: _architecture(facts, list(architectures)),
@@ -83,7 +85,8 @@ def judge(
         lambda: _clock(facts, controller_epoch),
         lambda: _systemd(facts),
     ]
-    return [check() for check in checks] + [*map(_server, facts["servers"])] + [*map(_port, facts["ports"])]
+    servers = [_server(row, allow_no_registry) for row in facts["servers"]]
+    return [check() for check in checks] + servers + [*map(_port, facts["ports"])]
 
 
 def _numbers(version: str) -> tuple[int, int]:
@@ -173,7 +176,7 @@ def _data_mount(facts: Facts, path: str) -> Finding:
     return Finding("refuse", "data disk", f"nothing is mounted on {path}", remedy)
 
 
-def _server(row: Mapping[str, str]) -> Finding:
+def _server(row: Mapping[str, str], allow_no_registry: bool) -> Finding:
     if not row["problem"]:
         return Finding("pass", row["kind"], f"{row['address']} answers")
     remedy = (
@@ -182,7 +185,8 @@ def _server(row: Mapping[str, str]) -> Finding:
         else "look at the Pi's network, its default route and firewalls on the way"
     )
     named = {"image registry": "images", "package mirror": "/etc/apt/sources.list.d"}[row["kind"]]
-    return Finding("refuse", row["kind"], f"{row['address']} {row['problem']}", f"{remedy}; it is named in {named}")
+    level = "warn" if allow_no_registry and row["kind"] == "image registry" else "refuse"
+    return Finding(level, row["kind"], f"{row['address']} {row['problem']}", f"{remedy}; it is named in {named}")
 
 
 def _port(row: Mapping[str, str]) -> Finding:

@@ -82,18 +82,32 @@ def is_limit(value: Any) -> bool:
 
 
 def is_repository(name: Any, value: Any) -> bool:
-    """Whether an entry of backup_repositories has a name, a URL without a password, and settings that are texts."""
-    if not isinstance(value, Mapping) or set(value) - {"url", "environment", "secrets"}:
+    """Whether an entry of backup_repositories has a name, a URL without a password, PEM, and texts as settings."""
+    if not isinstance(value, Mapping) or set(value) - {"url", "ca", "environment", "secrets"}:
         return False
     given = {**value.get("environment", {}), **value.get("secrets", {})}
     return (
         re.fullmatch(r"[a-z][a-z0-9_]*", str(name)) is not None
         and re.fullmatch(r"/\S+|(rest|sftp|s3|b2|rclone|azure|gs|swift):\S+", str(value.get("url"))) is not None
         and re.search(r"//[^/@]*:[^/@]*@", str(value["url"])) is None
+        and re.fullmatch(r"(-----BEGIN CERTIFICATE-----\n[\w+/=\n]+-----END CERTIFICATE-----\n?)*", value.get("ca", ""))
+        is not None
         and all(re.fullmatch(r"[A-Z][A-Z0-9_]*", str(key)) and isinstance(given[key], str) for key in given)
     )
 
 
+def is_target(name: Any, value: Any) -> bool:
+    """Whether an entry of notify_targets has a name, the name of a secret, and perhaps a level."""
+    return (
+        isinstance(value, Mapping)
+        and {"url_secret"} <= set(value) <= {"url_secret", "level"}
+        and re.fullmatch(IDENTIFIER, str(name)) is not None
+        and re.fullmatch(IDENTIFIER, str(value["url_secret"])) is not None
+        and value.get("level", "info") in ("info", "warning", "critical")
+    )
+
+
+IDENTIFIER = r"[a-z][a-z0-9_]*"
 SPANS = ("hourly", "daily", "weekly", "monthly", "yearly")
 PERIOD = r"([1-9]\d*[hdmy])+"
 LABEL = r"[a-z0-9A-Z]([a-z0-9A-Z-]{0,61}[a-z0-9A-Z])?"
@@ -113,7 +127,7 @@ RULES: dict[str, Rule] = {
         lambda places: all(is_repository(name, places[name]) for name in places),
     ),
     "backup_repositories": Rule(
-        "a mapping of names (near, far), each with a url without a password, and perhaps environment and secrets",
+        "a mapping of names (near, far), each with a url without a password, perhaps ca (PEM), environment, secrets",
         lambda places: bool(places) and all(is_repository(name, places[name]) for name in places),
     ),
     "backup_ship_minutes": Rule("a divisor of 60, at most 15", lambda value: 0 < value <= 15 and 60 % value == 0),
@@ -136,6 +150,16 @@ RULES: dict[str, Rule] = {
     "n8n_heap_mib": _whole(384, 65536),
     "n8n_start_seconds": _whole(30, 3600),
     "n8n_owner_email": _matching("an e-mail address", r"[^\s@\"'<>]+@([a-z0-9A-Z-]+\.)+[a-zA-Z][a-z0-9A-Z-]+"),
+    "notify_flush_minutes": Rule("a divisor of 60, at most 15", lambda value: 0 < value <= 15 and 60 % value == 0),
+    "notify_keep_days": _whole(1, 365),
+    "notify_metrics_folder": _matching("an absolute path below another folder", r"/[^/\s]+(/[^/\s]+)+"),
+    "notify_outbox_kib": _whole(64, 65536),
+    "notify_outbox_messages": _whole(10, 10000),
+    "notify_repeat_hours": _whole(1, 720),
+    "notify_targets": Rule(
+        "a mapping of names (phone), each with url_secret, the name of a secret, perhaps a level (info...)",
+        lambda targets: all(is_target(name, targets[name]) for name in targets),
+    ),
     "preflight_data_mount": _matching("empty or an absolute path", r"(/[^/\s]+)*"),
     "preflight_disk_min_mib": Rule("MiB, not negative", lambda value: value >= 0),
     "preflight_ram_min_mib": _MIB,

@@ -68,6 +68,8 @@ class Pi:
     name: str
     network: str
     state: Path
+    # What its runs carry out.
+    book: str = "site.yml"
     sockets: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="pi-commerce-")))
 
     @property
@@ -230,7 +232,7 @@ class Outcome:
 
 
 class Run:
-    """One `ansible-playbook site.yml` that waits at each task."""
+    """One `ansible-playbook` that waits at each task."""
 
     def __init__(self, pi: Pi, *arguments: str) -> None:
         self.pi = pi
@@ -241,7 +243,7 @@ class Run:
             listener.listen(1)
             listener.settimeout(START_SECONDS)
             self.process = subprocess.Popen(
-                ["ansible-playbook", "-i", "inventory/virtual", "site.yml", *arguments],
+                ["ansible-playbook", "-i", "inventory/virtual", pi.book, *arguments],
                 cwd=machine.ROOT,
                 env={
                     **machine.ENVIRONMENT,

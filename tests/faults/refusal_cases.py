@@ -185,6 +185,10 @@ INPUTS: dict[str, Case] = {
         ("secrets_values", "n8n_owner_pasword", "no secret of this machine", "did you mean n8n_owner_password?"),
         {"secrets_values": {"n8n_owner_pasword": "A-good-enough-Value-77"}},
     ),
+    "secret that only a service can give": Case(
+        ("secrets.vault.yml", "lacks notify_phone_url", "which cannot be made here", "ansible-vault edit"),
+        {"notify_targets": {"phone": {"url_secret": "notify_phone_url"}}},
+    ),
     "wrong vault password": Case(
         ("secrets.vault.yml", "does not open this file", "ANSIBLE_VAULT_PASSWORD_FILE"),
         environment={"ANSIBLE_VAULT_PASSWORD_FILE": "FOLDER/wrong-password"},

@@ -11,6 +11,7 @@ import docker
 import pytest
 from backup_shop import FOLDER, Shop
 from docker import DockerClient
+from notify_host import NotifyHost
 from rate_limiter_server import POLICIES, SOURCE, Client, RateLimiter, build_image
 from redis_server import LABELS, RedisServer
 
@@ -83,6 +84,16 @@ def saved_shop(engine: DockerClient) -> Iterator[Shop]:
     made = Shop(engine)
     try:
         made.start()
+        yield made
+    finally:
+        made.remove()
+
+
+@pytest.fixture(scope="session")
+def notify_host(engine: DockerClient, tmp_path_factory: pytest.TempPathFactory) -> Iterator[NotifyHost]:
+    """A machine with the notify program; each test makes it fresh."""
+    made = NotifyHost(engine, tmp_path_factory.mktemp("remote"))
+    try:
         yield made
     finally:
         made.remove()

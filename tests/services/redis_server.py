@@ -105,7 +105,7 @@ class RedisServer:
 
     def wait(self) -> None:
         """Return once it takes connections."""
-        wait_until(lambda: address_of(self.container, PORT) is not None, 15, f"{self.name} listens")
+        wait_until(lambda: address_of(self.container, PORT) is not None, 60, f"{self.name} listens")
 
     def command(self, *words: str | int) -> object:
         """Run one command as administrator. Raises AssertionError with the text of an error reply."""

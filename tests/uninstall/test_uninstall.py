@@ -7,7 +7,7 @@ import machine
 SAY_SO = ("-e", "uninstall_confirm=shop-pi")
 DATA = "/var/lib/docker/volumes/pi-commerce_postgres_data/_data/PG_VERSION"
 # What a run leaves that was cut off before it had put files into force.
-CUT_OFF = "/var/lib/pi-commerce.unapplied-{etc,etc-docker,etc-pi-commerce-proxy,etc-ssh-sshd_config.d}"
+CUT_OFF = "/var/lib/pi-commerce.unapplied-{etc,etc-docker,etc-pi-commerce-proxy,etc-ssh-sshd_config.d,root}"
 # What somebody would still meet of the shop: its files, its ports, its nightly line, its engine.
 TRACES = """
 ls -d /etc/pi-commerce /var/lib/pi-commerce* /etc/cron.d/pi-commerce-* /usr/local/sbin/pi-commerce-*

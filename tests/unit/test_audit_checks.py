@@ -16,7 +16,7 @@ from audit_samples import CATALOG, CONTAINER, certificate
 from checks import make
 from checks.base import Check
 from checks.files import Files
-from checks.health import Backup, Certificates, Disk, Heat
+from checks.health import Backup, Certificates, Disk, Heat, Messages
 from checks.host import Clock, Identity, Kernel, Packages, People, Units
 from checks.services import Containers, Memory
 from declared import CannotRead, Step
@@ -32,6 +32,8 @@ def step(action: str, **arguments: Any) -> Step:
         "catalog_data": CATALOG,
         "hardware_root": "/",
         "backup_folder": "/backup",
+        "notify_outbox_messages": 10,
+        "notify_targets": {"phone": {}},
         "_verify_url": "https://shop",
         "verify_from_outside": True,
         "proxy_certificate": "",
@@ -248,6 +250,20 @@ def test_backup_that_had_problems_or_was_cut_off_says_so() -> None:
     assert [level for level, _ in found] == ["warning", "failing"]
     assert "far is away" in found[0][1]
     assert "cut off" in found[1][1]
+
+
+@pytest.mark.parametrize(
+    ("minutes", "levels"),
+    [([], []), ([59, 1], []), ([61], ["warning"]), ([25 * 60, 1], ["failing"]), ([1] * 9, ["warning"])],
+)
+def test_messages_that_wait(minutes: list[int], levels: list[str]) -> None:
+    names = [f"{int((NOW - age * 60) * 1e6):017d}-0000000{number}.json" for number, age in enumerate(minutes)]
+    state = {"targets": {"phone": {"error": "answered 401"}, "mail": {"error": ""}}}
+    output = "\n".join([f"{NOW:.0f}", *names, "note-full.json", json.dumps(state, indent=1)])
+    found = judged(Messages([COMPOSE]), output)
+    assert [level for level, _ in found] == levels
+    assert all(text.endswith("; phone: answered 401") for _, text in found)
+    assert judged(Messages([COMPOSE]), f"{NOW:.0f}") == []
 
 
 @pytest.mark.parametrize(

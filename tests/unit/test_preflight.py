@@ -33,13 +33,18 @@ SERVER = {"kind": "image registry", "address": "registry.test:5000", "problem": 
 
 
 def judge(
-    allow_any_board: bool = False, data_mount: str = "", edition: str = "lean", **changes: Any
+    allow_any_board: bool = False,
+    allow_no_registry: bool = False,
+    data_mount: str = "",
+    edition: str = "lean",
+    **changes: Any,
 ) -> list[preflight.Finding]:
     """Judge a good Pi with some facts changed."""
     return preflight.judge(
         {**GOOD, **changes},
         architectures=["aarch64"],
         allow_any_board=allow_any_board,
+        allow_no_registry=allow_no_registry,
         ram_min_mib=3584,
         disk_min_mib=6144,
         data_mount=data_mount,
@@ -97,6 +102,14 @@ def test_each_bad_fact_is_refused_with_a_remedy(changes: dict[str, Any], check: 
     findings = judge(**changes)
     assert refused(findings) == [check]
     assert all(finding.remedy for finding in findings if finding.level == "refuse")
+
+
+def test_registry_that_is_away_is_a_warning_where_images_come_from_elsewhere_and_a_mirror_is_not() -> None:
+    away = {"problem": "does not answer"}
+    mirror = {**SERVER, "kind": "package mirror", **away}
+    findings = judge(allow_no_registry=True, servers=[{**SERVER, **away}, mirror])
+    assert refused(findings) == ["package mirror"]
+    assert [finding.check for finding in findings if finding.level == "warn"] == ["image registry"]
 
 
 def test_other_board_is_a_warning_where_it_is_allowed() -> None:

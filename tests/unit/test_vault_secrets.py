@@ -72,6 +72,20 @@ def test_new_name_is_added_and_chosen_value_is_taken(tmp_path: Path) -> None:
     assert chosen not in output
 
 
+def test_secret_that_a_service_gives_is_asked_for_and_not_made(tmp_path: Path) -> None:
+    given = task(tmp_path, names=["one", "phone_url"], given=["phone_url"])
+    status, output = plays.play(tmp_path, [given], password=PASSWORD)
+    assert status != 0
+    assert "lacks phone_url, which cannot be made here" in output
+    assert not (tmp_path / "secrets.vault.yml").exists()
+    url = "tgram://123456789:A-Token-Given/1"
+    chosen = task(tmp_path, names=["one", "phone_url"], given=["phone_url"], values={"phone_url": url})
+    assert plays.play(tmp_path, [chosen], password=PASSWORD)[0] == 0
+    status, output = plays.play(tmp_path, [given], password=PASSWORD)
+    assert status == 0, output
+    assert opened(tmp_path / "secrets.vault.yml")["phone_url"] == url
+
+
 def test_check_mode_writes_nothing(tmp_path: Path) -> None:
     status, output = plays.play(tmp_path, [task(tmp_path), keep(tmp_path)], "--check", password=PASSWORD)
     assert status == 0, output
@@ -201,3 +215,41 @@ def test_two_first_runs_at_once_make_one_set_of_secrets(tmp_path: Path) -> None:
     first, second = (json.loads((folder / "got").read_text()) for folder in folders)
     assert first == second == opened(tmp_path / "secrets.vault.yml")
     assert sorted("changed=2" in output for _, output in done) == [False, True]
+
+
+def test_saved_file_replaces_values_keeps_others_and_what_was_replaced_lies_beside(tmp_path: Path) -> None:
+    """What a rebuild does: the owner's part of the file, and the whole one as the lost machine had it."""
+    path = tmp_path / "secrets.vault.yml"
+    path.write_bytes(vault().encrypt("one: held-secret-value-123\nown: held-secret-value-789\n"))
+    path.chmod(0o600)
+    saved = vault().encrypt("one: saved-secret-value-123\ntwo: saved-secret-value-456\n").decode()
+    status, output = plays.play(tmp_path, [task(tmp_path, sealed=saved)], "-vvv", "--diff", password=PASSWORD)
+    assert status == 0, output
+    whole = {"one": "saved-secret-value-123", "two": "saved-secret-value-456", "own": "held-secret-value-789"}
+    assert opened(path) == whole
+    assert not any(value in output for value in whole.values())
+    [kept] = tmp_path.glob("secrets.before-*.vault.yml")
+    assert kept.stat().st_mode & 0o777 == 0o600
+    assert opened(kept) == {"one": "held-secret-value-123", "own": "held-secret-value-789"}
+    status, again = plays.play(tmp_path, [task(tmp_path, sealed=saved)], password=PASSWORD)
+    assert (status, "changed=0" in again) == (0, True), again
+    assert len(list(tmp_path.glob("*.vault.yml"))) == 2
+
+
+def test_saved_file_of_another_password_changes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "secrets.vault.yml"
+    sealed = vault().encrypt("one: held-secret-value-123\n")
+    path.write_bytes(sealed)
+    path.chmod(0o600)
+    other = VaultLib([("default", VaultSecret(b"another password"))]).encrypt("one: saved-secret-value-123\n").decode()
+    status, output = plays.play(tmp_path, [task(tmp_path, sealed=other)], password=PASSWORD)
+    assert status != 0
+    assert "the saved vault file: the vault password does not open this file" in output
+    assert path.read_bytes() == sealed
+
+
+def test_empty_file_is_refused_like_any_that_is_not_encrypted(tmp_path: Path) -> None:
+    path = tmp_path / "secrets.vault.yml"
+    path.touch(mode=0o600)
+    status, output = plays.play(tmp_path, [task(tmp_path)], password=PASSWORD)
+    assert (status != 0, "is not encrypted" in output) == (True, True), output

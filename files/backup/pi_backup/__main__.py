@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from . import alerts, jobs, plan, restore, state
+from . import alerts, jobs, plan, rebuild, restore, state
 from .drill import overdue, report, run, settings
 from .engine import Repository
 from .errors import BackupError, Busy, Refused
@@ -46,6 +46,11 @@ def parser() -> argparse.ArgumentParser:
     back.add_argument("--confirm", help="the words that the plan asks for; without them only the plan is shown")
     back.add_argument("--dry-run", action="store_true", help="only show the plan")
     back.add_argument("--resume", action="store_true", help="complete a restore that was cut off")
+    anew = verbs.add_parser("rebuild", help="one step of rebuild.yml, which calls it")
+    anew.add_argument("step", choices=["vault", "images", "sealed", "data"])
+    anew.add_argument("--at", default="newest", help="data: a moment; default: newest")
+    anew.add_argument("--from", dest="source", default="", help="repository; default: the one with the newest data")
+    anew.add_argument("--path", dest="paths", action="append", default=[], help="sealed: what to bring back")
     drill = verbs.add_parser(
         "drill",
         help="restore everything beside the shop and judge it; exit code 0 verified, 1 FAILED, 2 COULD-NOT-VERIFY",
@@ -103,6 +108,20 @@ def bring_back(known: Plan, given: argparse.Namespace) -> int:
     return DONE
 
 
+def bring_anew(known: Plan, given: argparse.Namespace) -> int:
+    """The verb rebuild."""
+    if given.step == "vault":
+        say(rebuild.vault(known, given.source))
+    elif given.step == "images":
+        say(rebuild.load_images(known, given.source))
+    elif given.step == "sealed":
+        for path in rebuild.unseal(known, given.source, given.paths, sys.stdin.read()):
+            say(f"wrote {path}")
+    else:
+        rebuild.bring_back(known, given.source, given.at, say)
+    return DONE
+
+
 def drill(known: Plan, given: argparse.Namespace) -> int:
     """The verb drill."""
     how = settings.load(given.settings)
@@ -141,6 +160,8 @@ def act(known: Plan, given: argparse.Namespace) -> int:
         return drill(known, given)
     elif given.verb == "restore":
         return bring_back(known, given)
+    elif given.verb == "rebuild":
+        return bring_anew(known, given)
     elif given.verb == "discard":
         restore.discard(known, given.name)
     elif given.verb == "undo":

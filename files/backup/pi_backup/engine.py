@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from . import files
 from .commands import CommandFailed, run
@@ -98,21 +98,24 @@ class Repository:
         with locked(self.plan.folder, "state", 60):
             files.write_json(self.file, {**self.state, **news})
 
-    def restic(self, *words: str, seconds: float = 86400) -> str:
-        """Output of a restic command. Raises BackupError that names the repository, the cause and the remedy."""
+    def restic(self, *words: str, seconds: float = 86400, target: IO[bytes] | None = None) -> str:
+        """Output of a restic command, empty where it went to the file `target`.
+
+        Raises BackupError that names the repository, the cause and the remedy.
+        """
         try:
-            return self._restic(words, seconds)
+            return self._restic(words, seconds, target)
         except CommandFailed as error:
             if error.status != LOCKED:
                 raise self._explained(error) from error
         # Left by one that was killed: `unlock` takes away only locks of processes that are gone.
         try:
             self._restic(["unlock"], ANSWER_SECONDS)
-            return self._restic(words, seconds)
+            return self._restic(words, seconds, target)
         except CommandFailed as error:
             raise self._explained(error) from error
 
-    def _restic(self, words: Sequence[str], seconds: float) -> str:
+    def _restic(self, words: Sequence[str], seconds: float, target: IO[bytes] | None = None) -> str:
         secrets = {name: self.plan.secret(file) for name, file in self.target.secrets.items()}
         environment = {
             "RESTIC_REPOSITORY": self.target.url,
@@ -127,7 +130,7 @@ class Repository:
             **self.target.environment,
             **secrets,
         }
-        return run([self.plan.engine, *words], name="restic", environment=environment, seconds=seconds)
+        return run([self.plan.engine, *words], name="restic", environment=environment, seconds=seconds, target=target)
 
     def _explained(self, error: CommandFailed) -> BackupError:
         causes = {
@@ -198,6 +201,15 @@ class Repository:
         summary: dict[str, Any] = json.loads(printed.strip().rsplit("\n", 1)[-1])
         return str(summary["snapshot_id"])
 
+    def backup_output(self, name: str, command: Sequence[str], tags: Sequence[str]) -> None:
+        """Save what a command prints as the file `name`. Raises BackupError where the command fails, too."""
+        words = [word for tag in tags for word in ("--tag", tag)]
+        self.restic(
+            *("backup", "--host", self.plan.host, "--group-by=host", "--compression=auto", "--retry-lock=2m"),
+            *words,
+            *("--stdin-filename", name, "--stdin-from-command", "--", *command),
+        )
+
     def snapshots(self) -> list[Snapshot]:
         """All snapshots, the oldest first; also those of other machines."""
         self.answer()
@@ -218,6 +230,10 @@ class Repository:
         """The content of one small file."""
         return self.restic("dump", "--no-lock", snapshot.id, path, seconds=600)
 
+    def write(self, snapshot: Snapshot, path: str, target: IO[bytes]) -> None:
+        """Write the content of one file into another, of which it is the beginning only where this raises."""
+        self.restic("dump", "--no-lock", snapshot.id, path, target=target)
+
     def fetch(self, snapshot: Snapshot, path: str, target: Path) -> None:
         """Lay what was saved of a folder out in the empty folder `target`, every block checked. Raises BackupError."""
         self.restic("restore", "--no-lock", "--verify", f"{snapshot.id}:{path}", "--target", str(target))
@@ -237,6 +253,8 @@ class Repository:
         only = ["--dry-run"] if dry_run else []
         # One by one: tags differ from snapshot to snapshot, so that grouped by them none would ever be too many.
         said = [self.restic("forget", "--group-by=host", f"--tag={kind}", *keep, *only) for kind in ("nightly", "ship")]
+        # Images that did not change are saved once: the newest stay however old they are.
+        said.append(self.restic("forget", "--group-by=host", "--tag=images", "--keep-within=90d", *only))
         said.append(self.restic("prune", *only))
         if not dry_run:
             self.remember(pruned=time.time())

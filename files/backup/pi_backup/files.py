@@ -19,9 +19,16 @@ MIB = 1024 * 1024
 def write(path: Path, content: str) -> None:
     """Replace a file in one step, for root only."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    place(path, content.encode(), 0o600, os.geteuid(), os.getegid())
+
+
+def place(path: Path, content: bytes, mode: int, uid: int, gid: int) -> None:
+    """Replace a file in one step; it belongs to its owner from the beginning."""
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".new-")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as target:
+        with os.fdopen(handle, "wb") as target:
+            os.fchown(handle, uid, gid)
+            os.fchmod(handle, mode)
             target.write(content)
             target.flush()
             os.fsync(target.fileno())

@@ -5,13 +5,17 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import tarfile
 from pathlib import Path
 
 from . import files
 from .commands import run
 from .docker import inspected
-from .plan import Plan
+from .plan import DEFAULT, Plan
+
+# As the controller has it, sealed with the vault password. It goes into every snapshot: with it begins a rebuild.
+VAULT = DEFAULT.with_name("vault.yml")
 
 
 def describe(plan: Plan, folder: Path) -> None:
@@ -27,6 +31,12 @@ def describe(plan: Plan, folder: Path) -> None:
         }
     files.write_json(folder / "images.json", images)
     files.write(folder / "packages.txt", run(["dpkg-query", "--show"]))
+
+
+def vault(folder: Path) -> None:
+    """Copy the sealed vault file, where there is one."""
+    if VAULT.exists():
+        shutil.copyfile(VAULT, folder / VAULT.name)
 
 
 def seal(plan: Plan, path: Path) -> None:

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from . import files, host, losses, n8n, redis, state, volumes
+from . import files, host, images, losses, n8n, rebuild, redis, state, volumes
 from .docker import volume_path
 from .drill import canaries
 from .engine import Repository
@@ -104,6 +104,7 @@ class Run:
 
     def quick(self) -> None:
         """What both jobs save."""
+        self.attempt("vault", lambda: host.vault(self.stage))
         for store in self.plan.stores:
             if store.kind == "redis":
                 self.attempt(store.name, lambda store=store: self.redis(store))  # type: ignore[misc]
@@ -156,7 +157,11 @@ def later(known: Mapping[str, float], news: Mapping[str, float]) -> dict[str, fl
 
 
 def refuse_unfinished(plan: Plan) -> None:
-    """Half-restored data is saved by nobody. Raises Refused."""
+    """Half-restored data is saved by nobody. Raises Refused, or Busy while it is on its way."""
+    if rebuild.under_way(plan):
+        raise Busy(
+            "this machine is being rebuilt: saving begins when rebuild.yml has ended (run it again if it was cut off)"
+        )
     if (plan.folder / "state/restore.json").exists():
         raise Refused("a restore was cut off and its data is in no order: `pi-commerce-backup restore --resume` first")
 
@@ -258,6 +263,8 @@ def nightly(plan: Plan) -> list[str]:
             run.attempt(store.name, lambda: tidy(plan, store, ["ship"]))
         if store:
             run.attempt(store.name, Server(plan, store).drop_base)
+        for name in plan.images_in:
+            run.attempt(f"images in {name}", lambda: images.save(plan, Repository(plan, name)))  # noqa: B023 - at once
         chain = files.read_json(plan.folder / "state/chain.json")
         return run.end(based=chain.get("base") == base)
 

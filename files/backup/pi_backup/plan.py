@@ -62,7 +62,10 @@ class Target:
 
 @dataclass(frozen=True)
 class Plan:
-    """The whole plan. `folder` is where state and staging lie; services stand in the order they are started."""
+    """The whole plan. `folder` is where state and staging lie; services stand in the order they are started.
+
+    `images` is everything that they run on, `images_in` the repositories that get these too.
+    """
 
     host: str
     project: str
@@ -76,6 +79,8 @@ class Plan:
     spool_mib: int
     keep: Mapping[str, str]
     services: tuple[Service, ...]
+    images: tuple[str, ...] = ()
+    images_in: tuple[str, ...] = ()
 
     @property
     def stores(self) -> Iterator[Store]:
@@ -135,6 +140,8 @@ def parse(given: Mapping[str, Any]) -> Plan:
         spool_mib=int(given["spool_mib"]),
         keep=given["keep"],
         services=tuple(_service(entry) for entry in given["services"]),
+        images=tuple(given.get("images", ())),
+        images_in=tuple(given.get("images_in", ())),
     )
 
 
