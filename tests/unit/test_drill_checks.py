@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from pi_backup.commands import CommandFailed
-from pi_backup.drill import canaries, report, stores
+from pi_backup.drill import canaries, report
 from pi_backup.drill.checks import BAD, FAILED, LEFT, PASSED, UNABLE, UNKNOWN, VERIFIED, Check, Ladder, Left, Unable
 from pi_backup.engine import RepositoryError
 from pi_backup.errors import BackupError, Refused
@@ -81,22 +81,6 @@ def test_nothing_is_begun_when_the_time_is_up() -> None:
     assert made.verdict == UNKNOWN
 
 
-SHRUNK = [
-    ((100, 10**9), (81, 9 * 10**8), False),
-    ((100, 10**9), (79, 10**9), True),
-    ((100, 10**9), (100, 7 * 10**8), True),
-    ((8, 1000), (3, 10), False),
-    ((2, 1000), (1, 32), True),
-    ((1, 32), (1, 32), False),
-]
-
-
-@pytest.mark.parametrize(("before", "now", "expected"), SHRUNK, ids=str)
-def test_a_fifth_less_is_too_little(before: tuple[int, int], now: tuple[int, int], expected: bool) -> None:
-    sizes = [{"files": count, "bytes": size} for count, size in (before, now)]
-    assert stores._shrunk(*sizes) is expected
-
-
 def test_what_is_counted_of_a_volume_is_what_comes_back(tmp_path: Path) -> None:
     """Not SQLite's companions; and of what is compared byte by byte, nothing that is still being written."""
     for name in ("settled", "written", canaries.FILE, "shop.db-wal"):
@@ -109,7 +93,7 @@ def test_what_is_counted_of_a_volume_is_what_comes_back(tmp_path: Path) -> None:
         if path.name != "written":
             os.utime(path, (past, past))
     found = canaries.inspect(tmp_path)
-    assert found["kept"]["files"] == 5
+    assert found["files"] == 4
     assert set(found["sample"]) == {"settled"}
     assert found["sample"]["settled"] == canaries.look(tmp_path / "settled")
     assert canaries.look(tmp_path / "gone") == []

@@ -14,8 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from . import alerts, jobs, plan, rebuild, restore, state
-from .drill import alerts as drill_alerts
-from .drill import report, run, settings
+from .drill import overdue, report, run, settings
 from .engine import Repository
 from .errors import BackupError, Busy, Refused
 from .plan import Plan
@@ -128,7 +127,7 @@ def drill(known: Plan, given: argparse.Namespace) -> int:
     how = settings.load(given.settings)
     if given.sweep or given.overdue:
         run.clean(known, how)
-        late = drill_alerts.overdue(known, how) if given.overdue else ""
+        late = overdue.look(known, how) if given.overdue else ""
         if late:
             print(f"drill: {late}", file=sys.stderr)
         return WRONG if late else DONE

@@ -67,7 +67,7 @@ class Run:
         """A volume's files, as they are now."""
         path = volume_path(self.plan, store.volume)
         self.excluded += volumes.stage(path, self.folder(f"sqlite/{store.volume}"))
-        measured = {**files.measure(path), **canaries.inspect(path)}
+        measured = canaries.inspect(path)
         self.problems += losses.found(
             store.volume, losses.before(self.plan, store.volume), measured, shrinks=store.kind == "n8n"
         )

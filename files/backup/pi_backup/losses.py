@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from . import files
 from .plan import Plan
@@ -12,14 +13,19 @@ SHARE = 0.2
 LEAST = {"files": 5, "bytes": files.MIB}
 
 
-def found(volume: str, before: Mapping[str, int], now: Mapping[str, int], shrinks: bool = False) -> list[str]:
+def found(volume: str, before: Mapping[str, int], now: Mapping[str, Any], shrinks: bool = False) -> list[str]:
     """What is missing of a volume since an earlier measure; one that `shrinks` by itself is only named when empty."""
+    return [f"{volume}: {text} in the night before. {_remedy(volume)}" for text in missing(before, now, shrinks)]
+
+
+def missing(before: Mapping[str, int], now: Mapping[str, Any], shrinks: bool) -> list[str]:
+    """The same, to be completed with when `before` was."""
     if before.get("files", 0) and not now["files"]:
-        return [f"{volume}: is empty, and held {before['files']} files in the night before. {_remedy(volume)}"]
+        return [f"is empty, and held {before['files']} files"]
     if shrinks:
         return []
     return [
-        f"{volume}: holds {now[what]} {what} instead of {before[what]} in the night before. {_remedy(volume)}"
+        f"holds {now[what]} {what} instead of {before[what]}"
         for what, least in LEAST.items()
         if before.get(what, 0) - now[what] >= max(least, before.get(what, 0) * SHARE)
     ]
@@ -35,6 +41,7 @@ def before(plan: Plan, volume: str) -> dict[str, int]:
     return known
 
 
-def remember(plan: Plan, measured: Mapping[str, Mapping[str, int]]) -> None:
+def remember(plan: Plan, measured: Mapping[str, Mapping[str, Any]]) -> None:
     """From now on compare with this: {volume: {files, bytes}}."""
-    files.write_json(plan.folder / "state/sizes.json", dict(measured))
+    sizes = {name: {what: seen[what] for what in LEAST} for name, seen in measured.items()}
+    files.write_json(plan.folder / "state/sizes.json", sizes)

@@ -121,24 +121,24 @@ def _workflow(token: str) -> dict[str, Any]:
 
 
 def inspect(folder: Path) -> dict[str, Any]:
-    """What of a volume has to come back: files and bytes, and some files, chosen by chance, by their digests.
+    """What of a volume has to come back: how many files and bytes, and some files, chosen by chance, by their digests.
 
-    `sample` is {path: [modified (ns), bytes, digest]}. Left out there are large files, those just written, the canary,
-    and SQLite databases, which are saved in another way.
+    What lies beside SQLite databases and the canary do not count. `sample` is {path: [modified (ns), bytes, digest]}.
+    Left out of it are large files, those just written, and SQLite databases, which are saved in another way.
     """
     latest = time.time() - SETTLED_SECONDS
     count = size = 0
     settled = []
     for path in files.regular(folder):
         found = _stat(path)
-        if found is None or path.name.endswith(volumes.COMPANIONS):
+        if found is None or path.name.endswith(volumes.COMPANIONS) or path == folder / FILE:
             continue
         count, size = count + 1, size + found.st_size
-        if found.st_size <= SAMPLED_BYTES and found.st_mtime < latest and path.name != FILE:
+        if found.st_size <= SAMPLED_BYTES and found.st_mtime < latest:
             settled.append(path)
     chosen = random.SystemRandom().sample(settled, min(SAMPLED, len(settled)))
     seen = {str(path.relative_to(folder)): look(path) for path in chosen if not volumes.is_database(path)}
-    return {"kept": {"files": count, "bytes": size}, "sample": {name: found for name, found in seen.items() if found}}
+    return {"files": count, "bytes": size, "sample": {name: found for name, found in seen.items() if found}}
 
 
 def _stat(path: Path) -> os.stat_result | None:

@@ -14,7 +14,7 @@ from .. import docker
 from ..errors import Refused
 from ..locks import locked
 from ..plan import Plan, Service
-from . import alerts, report
+from . import overdue, report
 from .checks import UNABLE, Check, Ladder, TimeUp, Unable
 from .database import Postgres
 from .n8n import N8n
@@ -106,7 +106,7 @@ def drill(plan: Plan, settings: Settings, wanted: str, key: str, say: Callable[[
         finally:
             sweep(scratch)
         found = report.written(plan, ladder, name, started, notes, settings.kept, name == settings.source(plan))
-    alerts.about(found, report.markdown(found))
+    overdue.tell(found, report.markdown(found))
     return found
 
 

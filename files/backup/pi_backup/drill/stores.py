@@ -11,20 +11,17 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from .. import choose, docker, files, redis, volumes
+from .. import choose, docker, files, losses, redis, volumes
 from ..commands import CommandFailed, run
 from ..docker import inside, scratch_container, scratch_volume, wait_until
 from ..engine import Snapshot
 from ..errors import BackupError
 from ..plan import Store
-from .canaries import FILE, KEY, look
+from .canaries import FILE, KEY, inspect, look
 from .checks import Left, Unable, ended
 from .source import Source, Staged
 
 SOCKET = "/data/.drill.sock"
-DROP = 0.2
-# Where so little is left to lose, a fifth says nothing.
-FEW_FILES, FEW_BYTES = 10, files.MIB
 AGE_MAGIC = "age-encryption.org/v1"
 
 
@@ -90,16 +87,17 @@ class Stores:
         if (staged.folder / f"sqlite/{store.volume}").exists():
             volumes.lay_out(staged.folder / f"sqlite/{store.volume}", data)
         self.data[store.name] = data
-        found = files.measure(data)
+        found = {what: size for what, size in inspect(data).items() if what != "sample"}
         before = self.known["volumes"].get(store.name, found)
         self.known["volumes"][store.name] = found
         token = self.source.token(snapshot, store)
         there = (data / FILE).read_text(encoding="utf-8").strip() if (data / FILE).exists() else ""
         if there != token:
             raise BackupError(f"{store.name}: the canary {FILE} is {there[:40] or 'gone'!r} instead of {token!r}")
-        for other, what in ((wanted["kept"], "its manifest says"), (before, "in the last drill it was")):
-            if _shrunk(other, found):
-                raise BackupError(f"{store.name}: {_shown(found)} came back, {what} {_shown(other)}")
+        for other, when in ((wanted, "when it was saved"), (before, "in the last drill")):
+            lost = losses.missing(other, found, shrinks=store.kind == "n8n")
+            if lost:
+                raise BackupError(f"{store.name}: {', '.join(lost)} {when}")
         self._sampled(store, data, wanted["sample"])
         self.ladder.note(f"{_shown(found)}, {len(wanted['sample'])} compared, canary as written", **found)
 
@@ -111,7 +109,7 @@ class Stores:
                 missing.append(name)
             elif found[:2] == seen[:2] and found[2] != seen[2]:
                 raise BackupError(f"{store.name}: {name} has other content than when it was saved")
-        if len(missing) > DROP * len(sample):
+        if len(missing) > losses.SHARE * len(sample):
             raise BackupError(f"{store.name}: {', '.join(missing[:5])} did not come back")
 
     def sqlite(self, store: Store) -> None:
@@ -191,16 +189,6 @@ class Stores:
         if not path.exists():
             raise BackupError("there is no secrets bundle in the night's copies")
         return path
-
-
-def _shrunk(before: dict[str, Any], now: dict[str, Any]) -> bool:
-    """Whether more than a fifth is gone, or all there was beside the canary."""
-    if before["files"] > 1 >= now["files"]:
-        return True
-    files_gone, bytes_gone = before["files"] - now["files"], before["bytes"] - now["bytes"]
-    return (files_gone > max(FEW_FILES, DROP * before["files"])) or (
-        bytes_gone > max(FEW_BYTES, DROP * before["bytes"])
-    )
 
 
 def _shown(found: dict[str, Any]) -> str:

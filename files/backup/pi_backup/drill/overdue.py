@@ -1,0 +1,58 @@
+"""Telling the owner: of a drill that found something, and of one that is overdue."""
+
+from __future__ import annotations
+
+import syslog
+import time
+
+from .. import alerts
+from ..commands import run
+from ..errors import BackupError
+from ..plan import Plan
+from . import report
+from .checks import BAD, UNKNOWN, VERIFIED
+from .settings import Settings
+
+DAY = 86400
+# So many days after it was due nobody has looked.
+URGENT_DAYS = 10
+# What can be told, each until it is cleared.
+KEYS = {BAD: "drill-failed", UNKNOWN: "drill-unknown", "warning": "drill-overdue", "critical": "drill-overdue-urgent"}
+
+
+def _hand_over(*words: str, text: str = "") -> None:
+    """What cannot be handed over is in the journal, and in the report."""
+    if not alerts.PROGRAM.exists():
+        return
+    try:
+        run([str(alerts.PROGRAM), *words], text=text, seconds=300)
+    except BackupError as error:
+        syslog.syslog(syslog.LOG_ERR, f"cannot be told: {' '.join(words)}: {error}")
+
+
+def tell(found: dict[str, object], text: str) -> None:
+    """Tell of a drill's verdict, where it is not a good one; after a good one nothing else is to be told either."""
+    verdict = str(found["verdict"])
+    if verdict == VERIFIED:
+        for key in KEYS.values() if found["usual"] else ():
+            _hand_over("--key", key, "--clear")
+    else:
+        level = "critical" if verdict == BAD else "warning"
+        title = f"{found['host']}: restore drill: {verdict}"
+        _hand_over("--key", KEYS[verdict], "--level", level, title, text=text)
+
+
+def look(plan: Plan, settings: Settings) -> str:
+    """What is to be said where no drill has been well for too long, and say it; empty where all is well."""
+    notes = report.known(plan)
+    report.remember(plan, notes)
+    days = (time.time() - (notes["succeeded"] or notes["since"])) / DAY
+    if days <= settings.overdue_days:
+        return ""
+    text = (
+        f"no restore drill has verified the copies for {days:.0f} days, {settings.overdue_days} are allowed; run "
+        "`make drill`, or `pi-commerce-backup drill` on the machine"
+    )
+    level = "critical" if days > settings.overdue_days + URGENT_DAYS else "warning"
+    _hand_over("--key", KEYS[level], "--level", level, f"{plan.host}: restore drill is overdue", text=text)
+    return text
