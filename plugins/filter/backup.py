@@ -11,10 +11,24 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "module_utils"))
 
 import age_keys
 
+REST_PASSWORD = "RESTIC_REST_PASSWORD"  # noqa: S105 - the name of a variable
+
 
 def backup_secret_names(repositories: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """The secrets that open the repositories: a password for each, and what their places ask for."""
     return sorted({secret for name, entry in repositories.items() for secret in _names(name, entry)})
+
+
+def backup_given_names(repositories: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Those of the secrets that only their place can give, such as a bucket's key; a rest-server takes ours."""
+    return sorted(
+        {
+            str(secret)
+            for entry in repositories.values()
+            for variable, secret in entry.get("secrets", {}).items()
+            if variable != REST_PASSWORD
+        }
+    )
 
 
 def backup_secret_files(repositories: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -79,6 +93,7 @@ class FilterModule:
             "age_identity": lambda secret: age_keys.identity(str(secret)),
             "age_recipient": lambda secret: age_keys.recipient(str(secret)),
             "backup_authorities": backup_authorities,
+            "backup_given_names": backup_given_names,
             "backup_opened": backup_opened,
             "backup_secret_files": backup_secret_files,
             "backup_secret_names": backup_secret_names,

@@ -203,5 +203,27 @@ def compared(what: str, board: str, predicted: Mapping[str, Band], actual: Mappi
     return {"what": what, "board": board, "phases": phases, "error": _error(whole, sum(actual.values()))}
 
 
+def of_rebuild(report: Mapping[str, Any]) -> dict[str, Any]:
+    """What the report of a rebuild says in the terms of this model: `gb` of data, and `seconds` by phase."""
+    phases, steps = dict(report["phases"]), report["steps"]
+    # A run that went on found the data in place: it was brought back by an earlier one.
+    data = sum(steps.values()) if report["resumed"] else phases.get("data", 0)
+    replay = sum(seconds for step, seconds in steps.items() if step.startswith("replaying"))
+    seconds = {"images": phases.pop("images", 0), "verify": phases.pop("proof", 0)}
+    phases.pop("data", 0)
+    seconds.update(provision=sum(phases.values()), fetch=data - replay, replay=replay)
+    size = sum(store["bytes"] for store in report["stores"].values())
+    return {"gb": round(size / 1e9, 3), "seconds": {phase: seconds[phase] for phase in PHASES if phase in seconds}}
+
+
+def of_drill(report: Mapping[str, Any]) -> dict[str, Any]:
+    """The same of the report of a drill, which fetches and replays more than once, and judges."""
+    fetch = sum(check["fetching"] for check in report["checks"])
+    replay = sum(check["seconds"] - check["fetching"] for check in report["checks"] if check["name"] == "replay")
+    seconds = {"fetch": fetch, "replay": replay, "verify": report["seconds"] - fetch - replay}
+    size = sum(check["size"] for check in report["checks"])
+    return {"gb": round(size / 1e9, 3), "seconds": {phase: round(took, 1) for phase, took in seconds.items()}}
+
+
 def _error(band: Band, actual: float) -> float | None:
     return round(actual / band.likely - 1, 3) if band.likely else None

@@ -22,7 +22,7 @@ SPOOL_MIB = 12
 SMALL = "/small"
 USERS = (
     "user default on nopass ~* &* +@all\n"
-    "user backup on >{password} resetkeys ~pi-commerce:canary resetchannels -@all +ping +bgsave +info +set\n"
+    "user backup on >{password} resetkeys ~pi-commerce:canary resetchannels -@all +ping +bgsave +info +get +set\n"
 )
 
 

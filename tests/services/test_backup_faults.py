@@ -213,9 +213,7 @@ def test_owner_is_told_once_about_old_copies_and_when_they_are_over(shop: Shop) 
         aged(shop, 11)
         assert shop.backup("ship").status == 1
         found = told(shop)
-        assert any(
-            f"{warning} --level warning shop-pi: files_data is not being saved in near" in line for line in found
-        )
+        assert any(f"{warning} --level warning files_data is not being saved in near" in line for line in found)
         assert any("--key backup-ship --level warning" in line and "is its disk mounted?" in line for line in found)
         assert not any("critical" in line for line in found)
         # Also by a run that is left out.

@@ -142,7 +142,40 @@ __main__.main(["rebuild", "data"])
     new.must("rebuild", "data")
     assert content(new, "files_data", "file") == "rebuild-newest"
     assert words(new)[-1] == "rebuild-newest"
-    assert "restored" in json.loads(new.shell(f"cat {MARK}").output)
+    noted = json.loads(new.shell(f"cat {MARK}").output)
+    assert "restored" in noted
+    assert noted["source"]["repository"] == "far"
+
+
+def test_store_without_the_canary_that_was_saved_in_it_is_named(new: Shop) -> None:
+    """The shop from which it was saved stands for the one that was brought back: what is in both is the same."""
+    new.must("rebuild", "data")
+    noted = new.shell(f"cat {MARK}").output
+    new.write_plan()
+    new.write(f"{FOLDER}/state/rebuild.json", noted)
+    key, table = "pi-commerce:canary", "pi_commerce.canary"
+    token, row = new.cli("GET", key), new.sql(f"SELECT max(written) FROM {table}", "shop").output
+    try:
+        well = new.must("rebuild", "check")
+        for store in ("postgres_data", "redis_data", "files_data"):
+            assert f"{store}: canary as written" in well
+        new.cli("SET", key, "another")
+        new.shell("rm /data/.pi-commerce-canary", new.files)
+        new.sql(f"UPDATE {table} SET database = 'n8n' WHERE written = '{row}'", "shop")
+        said = new.backup("rebuild", "check")
+        assert said.status == 1
+        assert f"redis_data: the canary is 'another' instead of '{token}'" in said.output
+        assert f"files_data: the canary is 'gone' instead of '{token}'" in said.output
+        assert "database shop: the canary of the last run is not in it as it was written: n8n" in said.output
+        empty = json.loads(noted)
+        empty["restored"]["stores"]["files_data"]["files"] = 0
+        new.write(f"{FOLDER}/state/rebuild.json", json.dumps(empty))
+        assert "files_data: nothing came back" in new.backup("rebuild", "check").output
+    finally:
+        new.shell(f"rm {FOLDER}/state/rebuild.json")
+        new.sql(f"UPDATE {table} SET database = 'shop' WHERE written = '{row}'", "shop")
+    refused = new.backup("rebuild", "check")
+    assert (refused.status, "no data was brought back" in refused.output) == (2, True), refused.output
 
 
 def test_damaged_repository_is_passed_over(new: Shop) -> None:

@@ -160,10 +160,7 @@ def test_owner_is_told_of_a_bad_drill_and_of_one_that_is_overdue(shop: DrillShop
     shop.shell(f"chmod +x {NOTIFY}")
     try:
         assert shop.drill(budget_minutes=0.001).status == 2
-        assert (
-            shop.told()
-            == "--key drill-unknown --level warning shop-pi: restore drill: COULD-NOT-VERIFY # Restore drill"
-        )
+        assert shop.told() == "--key drill-unknown --level warning restore drill: COULD-NOT-VERIFY # Restore drill"
         noted = json.loads(shop.shell(f"cat {FOLDER}/drills/state.json").output)
         for days, key, level in (
             (34, "", ""),
@@ -174,7 +171,7 @@ def test_owner_is_told_of_a_bad_drill_and_of_one_that_is_overdue(shop: DrillShop
             shop.write(f"{FOLDER}/drills/state.json", json.dumps(past))
             said = shop.backup("drill", "--overdue")
             assert (said.status, f"for {days} days, 35 are allowed" in said.output) == (int(bool(key)), bool(key))
-            assert shop.told().startswith(key and f"--key {key} --level {level} shop-pi: restore drill is overdue")
+            assert shop.told().startswith(key and f"--key {key} --level {level} restore drill is overdue")
         # Never one at all: from when it could have been on.
         shop.write(
             f"{FOLDER}/drills/state.json", json.dumps({**noted, "since": time.time() - 36 * DAY, "succeeded": 0})

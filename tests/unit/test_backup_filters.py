@@ -32,6 +32,11 @@ def test_order_is_that_of_the_inventory_and_files_lie_where_they_are_written() -
     ]
 
 
+def test_what_only_a_place_can_give_is_never_made_here() -> None:
+    bucket = {"url": "s3:x/y", "secrets": {"AWS_ACCESS_KEY_ID": "s3_id", "AWS_SECRET_ACCESS_KEY": "s3_key"}}
+    assert FILTERS["backup_given_names"]({**PLACES, "bucket": bucket}) == ["s3_id", "s3_key"]
+
+
 def test_repository_is_opened_by_all_of_its_secrets_together() -> None:
     assert list(FILTERS["backup_opened"](PLACES, {"backup_far_password": "x"})) == []
     assert list(FILTERS["backup_opened"](PLACES, {"backup_far_password": "x", "far_access": "y"})) == ["far"]

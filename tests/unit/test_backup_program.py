@@ -171,17 +171,31 @@ def a_plan(folder: Path) -> plan.Plan:
         (None, 901, ["warning", "critical"]),
     ],
 )
-def test_copy_that_is_too_old_is_told(tmp_path: Path, age: float | None, running_for: float, levels: list[str]) -> None:
+def test_copy_that_is_too_old_is_told(age: float | None, running_for: float, levels: list[str]) -> None:
     found: dict[str, Any] = {"rpo": {"near": {"redis_data": age}}, "age": running_for, "jobs": {}}
-    told = list(alerts.due(a_plan(tmp_path), found))
+    told = list(alerts.due(found))
     assert [alert.level for alert in told] == levels
     assert len({alert.key for alert in told}) == len(levels)
 
 
-def test_problems_of_a_job_are_told(tmp_path: Path) -> None:
+def test_problems_of_a_job_are_told() -> None:
     found: dict[str, Any] = {"rpo": {}, "age": 0, "jobs": {"ship": {"problems": ["one", "two"]}, "nightly": {}}}
-    [alert] = alerts.due(a_plan(tmp_path), found)
+    [alert] = alerts.due(found)
     assert (alert.key, alert.body) == ("backup-ship", "one\ntwo")
+
+
+def test_alert_that_is_too_long_is_cut_off_rather_than_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As long as pi-commerce-notify takes, and no half character at its end."""
+    program = tmp_path / "notify"
+    program.write_text(f'#!/bin/sh\nprintf %s "$5" > {tmp_path}/title\ncat > {tmp_path}/body\n')
+    program.chmod(0o755)
+    monkeypatch.setattr(alerts, "PROGRAM", program)
+    assert alerts.hand_over(alerts.Alert("key", "warning", "t" * 300, "é" * 10000 + "end"))
+    assert len((tmp_path / "title").read_text()) == alerts.TITLE_CHARACTERS
+    assert (tmp_path / "body").read_bytes() == ("é" * 8192).encode()
+    monkeypatch.setattr(alerts, "BODY_BYTES", 3)
+    assert alerts.hand_over(alerts.Alert("key", "warning", "title", "éé"))
+    assert (tmp_path / "body").read_text() == "é"
 
 
 def test_hole_in_the_log_and_a_segment_that_was_cut_off_are_found(tmp_path: Path) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import rebuild_report
+import rto
 
 CLOCK = [["preflight", 1000.0], ["host", 1010.0], ["images", 1040.5], ["data", 1100.5], ["services", 1160.0]]
 STATE: dict[str, Any] = {
@@ -56,6 +58,16 @@ def test_run_that_went_on_counts_from_the_first_beginning_and_the_data_as_it_was
     assert report["seconds"] == 860
     assert taken(report)["all data is back"][0] == 47.6
     assert "was cut off and went on" in rebuild_report.markdown(report)
+
+
+def test_what_it_took_is_told_in_the_phases_of_the_model() -> None:
+    steps = {**STATE["restored"]["seconds"], "replaying postgres postgres_data": 9.5}
+    restored = {"seconds": steps, "stores": {"postgres_data": {"bytes": 2_500_000_000}, "n8n": {"bytes": 500_000_000}}}
+    found = rto.of_rebuild(made(state={**STATE, "restored": restored}))
+    assert found["gb"] == 3
+    assert found["seconds"] == {"provision": 140.5, "images": 60, "fetch": 50, "replay": 9.5, "verify": 0}
+    went_on = rto.of_rebuild(made(state={**STATE, "begun": 400.0, "restored": restored}))
+    assert went_on["seconds"]["fetch"] == pytest.approx(47.6)
 
 
 def test_page_says_what_kind_of_machine_was_measured_and_how_new_the_data_is() -> None:

@@ -47,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
     back.add_argument("--dry-run", action="store_true", help="only show the plan")
     back.add_argument("--resume", action="store_true", help="complete a restore that was cut off")
     anew = verbs.add_parser("rebuild", help="one step of rebuild.yml, which calls it")
-    anew.add_argument("step", choices=["vault", "images", "sealed", "data"])
+    anew.add_argument("step", choices=["vault", "images", "sealed", "data", "check"])
     anew.add_argument("--at", default="newest", help="data: a moment; default: newest")
     anew.add_argument("--from", dest="source", default="", help="repository; default: the one with the newest data")
     anew.add_argument("--path", dest="paths", action="append", default=[], help="sealed: what to bring back")
@@ -117,6 +117,8 @@ def bring_anew(known: Plan, given: argparse.Namespace) -> int:
     elif given.step == "sealed":
         for path in rebuild.unseal(known, given.source, given.paths, sys.stdin.read()):
             say(f"wrote {path}")
+    elif given.step == "check":
+        rebuild.check(known, say)
     else:
         rebuild.bring_back(known, given.source, given.at, say)
     return DONE

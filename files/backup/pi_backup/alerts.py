@@ -17,6 +17,8 @@ PROGRAM = Path("/usr/local/sbin/pi-commerce-notify")
 # From how many seconds on a store's newest copy is too old.
 TOO_OLD = {"warning": 10 * 60, "critical": 15 * 60}
 REMEDY = "`pi-commerce-backup status` on the Pi says more."
+# What pi-commerce-notify takes; it says itself which machine it is that tells.
+TITLE_CHARACTERS, BODY_BYTES = 200, 16 * 1024
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class Alert:
     body: str
 
 
-def due(plan: Plan, found: dict[str, Any]) -> Iterator[Alert]:
+def due(found: dict[str, Any]) -> Iterator[Alert]:
     """What has to be told now. Stores that were never saved count from the first run on."""
     for name, stores in found["rpo"].items():
         for store, age in stores.items():
@@ -39,33 +41,47 @@ def due(plan: Plan, found: dict[str, Any]) -> Iterator[Alert]:
                     yield Alert(
                         f"backup-{name}-{store}-{level}",
                         level,
-                        f"{plan.host}: {store} is not being saved in {name}",
+                        f"{store} is not being saved in {name}",
                         f"What repository {name} holds of {store} is "
                         f"{'nothing' if age is None else f'{seconds / 60:.0f} minutes old'}. {REMEDY}",
                     )
     for job, entry in found["jobs"].items():
         if entry.get("problems"):
-            yield Alert(
-                f"backup-{job}", "warning", f"{plan.host}: backup ({job}) has problems", "\n".join(entry["problems"])
-            )
+            yield Alert(f"backup-{job}", "warning", f"backup ({job}) has problems", "\n".join(entry["problems"]))
+
+
+def hand_over(alert: Alert) -> bool:
+    """Have the owner told. What cannot be handed over is in the journal; whether it could."""
+    words = ("--level", alert.level, alert.title[:TITLE_CHARACTERS])
+    return _call(alert.key, *words, text=alert.body.encode()[:BODY_BYTES].decode(errors="ignore"))
+
+
+def clear(key: str) -> bool:
+    """What was told under `key` is over; whether that could be handed over."""
+    return _call(key, "--clear")
+
+
+def _call(key: str, *words: str, text: str = "") -> bool:
+    if not PROGRAM.exists():
+        return False
+    try:
+        run([str(PROGRAM), "--key", key, *words], text=text, seconds=120)
+    except BackupError as error:
+        syslog.syslog(syslog.LOG_ERR, f"cannot be told: {key}: {error}")
+        return False
+    return True
 
 
 def tell(plan: Plan) -> None:
-    """Have told what is due, and cleared what is over. A message that cannot be handed over is in the journal."""
-    if not PROGRAM.exists():
-        return
+    """Have told what is due, and cleared what is over."""
     path = plan.folder / "state/alerts.json"
-    alerts = {alert.key: alert for alert in due(plan, state.collected(plan))}
+    alerts = {alert.key: alert for alert in due(state.collected(plan))}
     standing = set(files.read_json(path).get("told", []))
     told = set(standing)
     for key in sorted(standing | set(alerts)):
-        alert = alerts.get(key)
-        words = ["--key", key, "--clear"] if alert is None else ["--key", key, "--level", alert.level, alert.title]
-        try:
-            run([str(PROGRAM), *words], text="" if alert is None else f"{alert.body}\n", seconds=120)
-        except BackupError as error:
-            syslog.syslog(syslog.LOG_ERR, f"cannot be told: {key}: {error}")
-            continue
-        told = told - {key} if alert is None else told | {key}
+        if key in alerts:
+            told |= {key} if hand_over(alerts[key]) else set()
+        elif clear(key):
+            told.remove(key)
     if told != standing:
         files.write_json(path, {"told": sorted(told)})

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from . import choose, files, images, restore
 from .commands import run
 from .docker import volume_path
+from .drill import live
 from .engine import Repository, Snapshot
 from .errors import BackupError, Refused
 from .host import VAULT
@@ -194,8 +195,7 @@ def bring_back(plan: Plan, wanted: str, at: str, say: Callable[[str], None]) -> 
     if restore.journal(plan).exists():
         restore.resume(plan, clock.say)
     elif not _kept(plan):
-        document["source"] = _restore(plan, wanted, at, clock)
-        files.write_json(mark(plan), document)
+        _restore(plan, wanted, at, clock, document)
     clock.say("measuring what came back")
     document["restored"] = {
         "ended": time.time(),
@@ -210,13 +210,28 @@ def bring_back(plan: Plan, wanted: str, at: str, say: Callable[[str], None]) -> 
         restore.discard(plan, name)
 
 
+def check(plan: Plan, say: Callable[[str], None]) -> None:
+    """Judge what came back while the services run on it. Raises Refused where nothing did; BackupError."""
+    document = files.read_json(mark(plan))
+    if "restored" not in document:
+        raise Refused(f"{mark(plan)}: no data was brought back to this machine by rebuild.yml")
+    stores = document["restored"]["stores"]
+    problems = [f"{name}: nothing came back" for name, found in stores.items() if not found["files"]]
+    problems += live.judge(plan, document["source"]["canaries"], say)
+    if problems:
+        raise BackupError("; ".join(problems))
+
+
 def _kept(plan: Plan) -> list[str]:
     """Restores of everything that were completed."""
     return [name for name, entry in files.read_json(restore.kept_file(plan)).items() if entry["title"] == "all"]
 
 
-def _restore(plan: Plan, wanted: str, at: str, clock: Clock) -> dict[str, Any]:
-    """From the repository whose data is newest; where that fails before anything is in place, from the next."""
+def _restore(plan: Plan, wanted: str, at: str, clock: Clock, document: dict[str, Any]) -> None:
+    """From the repository whose data is newest; where that fails before anything is in place, from the next.
+
+    What is on its way is noted in the mark first, so that also a run that goes on knows it.
+    """
     problems = []
     for source in sources(plan, wanted):
         intent = restore.intend(plan, "all", at, source.repository.name)
@@ -228,6 +243,12 @@ def _restore(plan: Plan, wanted: str, at: str, clock: Clock) -> dict[str, Any]:
         for line in intent.lines():
             clock.say(line)
         try:
+            document["source"] = {
+                "repository": source.repository.name,
+                "reached": {step.store.name: step.reached for step in intent.steps},
+                "canaries": live.expected(source.repository, intent.steps),
+            }
+            files.write_json(mark(plan), document)
             restore.carry_out(intent, "", clock.say)
         except BackupError as error:
             if restore.journal(plan).exists():
@@ -235,6 +256,5 @@ def _restore(plan: Plan, wanted: str, at: str, clock: Clock) -> dict[str, Any]:
             problems.append(str(error))
             clock.say(f"not usable: {error}")
             continue
-        reached = {step.store.name: step.reached for step in intent.steps}
-        return {"repository": source.repository.name, "reached": reached}
+        return
     raise BackupError("no repository could be restored from: " + "; ".join(problems))

@@ -182,9 +182,9 @@ def carry_out(intent: Intent, confirmed: str, say: Callable[[str], None]) -> str
         for step in intent.steps:
             say(f"preparing {step.what}")
             if step.names:
-                swaps += _prepare_databases(intent, step, name)
+                swaps += _prepare_databases(intent, step, name, say)
             else:
-                moves += _prepare_volume(intent, step, name)
+                moves += _prepare_volume(intent, step, name, say)
         document = {
             "name": name,
             "title": intent.title,
@@ -259,7 +259,7 @@ def _move(plan: Plan, volume: str, prepared: Path, name: str, kind: str) -> dict
     }
 
 
-def _manifest(repository: Repository, snapshot: Snapshot) -> dict[str, Any]:
+def manifest_of(repository: Repository, snapshot: Snapshot) -> dict[str, Any]:
     """What a snapshot says of itself. Raises BackupError."""
     stage = snapshot.path(snapshot.kind)
     found: dict[str, Any] = json.loads(repository.read(snapshot, f"{stage}/manifest.json"))
@@ -270,7 +270,7 @@ def fetch_staged(repository: Repository, snapshot: Snapshot, part: str, target: 
     """Lay a part of the staging area out in `target`, each file as the manifest says. Raises BackupError."""
     wanted = {
         path[len(part) + 1 :]: digest
-        for path, digest in _manifest(repository, snapshot)["files"].items()
+        for path, digest in manifest_of(repository, snapshot)["files"].items()
         if path.startswith(f"{part}/")
     }
     repository.fetch(snapshot, f"{snapshot.path(snapshot.kind)}/{part}", target)
@@ -280,12 +280,12 @@ def fetch_staged(repository: Repository, snapshot: Snapshot, part: str, target: 
         raise BackupError(f"repository {repository.name}: {', '.join(wrong)} of {part} are not as they were saved")
 
 
-def _prepare_volume(intent: Intent, step: Step, name: str) -> list[dict[str, str]]:
+def _prepare_volume(intent: Intent, step: Step, name: str, say: Callable[[str], None]) -> list[dict[str, str]]:
     """Lay a store out in a volume of its own; the moves that put it in place."""
     plan, repository, store = intent.plan, intent.repository, step.store
     data = docker.scratch_volume(plan, store.volume, step.service)
     if step.recovery:
-        with _server(intent, step, data):
+        with _server(intent, step, data, say):
             pass
         spool = docker.scratch_volume(plan, store.spool, step.service)
         return [
@@ -297,7 +297,7 @@ def _prepare_volume(intent: Intent, step: Step, name: str) -> list[dict[str, str
         fetch_staged(repository, step.snapshot, f"redis/{store.volume}", dumped)
         redis.prepare(plan, step.service, dumped / redis.DUMP, data)
     else:
-        manifest = _manifest(repository, step.snapshot)
+        manifest = manifest_of(repository, step.snapshot)
         repository.fetch(step.snapshot, manifest["volumes"][store.volume]["path"], data)
         part = f"sqlite/{store.volume}"
         if any(path.startswith(f"{part}/") for path in manifest["files"]):
@@ -308,27 +308,28 @@ def _prepare_volume(intent: Intent, step: Step, name: str) -> list[dict[str, str
 
 
 @contextmanager
-def _server(intent: Intent, step: Step, data: Path) -> Iterator[Server]:
+def _server(intent: Intent, step: Step, data: Path, say: Callable[[str], None]) -> Iterator[Server]:
     """PostgreSQL as it was, running beside the live one."""
     plan, repository, found = intent.plan, intent.repository, step.recovery
     if found is None:
         raise BackupError(f"{step.store.name} is no PostgreSQL")
-    manifest = _manifest(repository, found.base)
+    manifest = manifest_of(repository, found.base)
     files.require_room(data, 2 * manifest["base"]["bytes"] // files.MIB, f"restoring {step.store.name}")
     repository.fetch(found.base, found.base.path("base"), data)
     wal = docker.scratch_volume(plan, "wal", step.service)
     if found.log:
         repository.fetch(found.log, found.log.path("wal"), wal)
         check_wal(wal, manifest["base"]["segment"])
+    say(f"replaying {step.what}")
     with recovered(plan, step.service, step.store, data, wal, found.until) as server:
         yield server
 
 
-def _prepare_databases(intent: Intent, step: Step, name: str) -> list[str]:
+def _prepare_databases(intent: Intent, step: Step, name: str, say: Callable[[str], None]) -> list[str]:
     """Load single databases, as they were, beside those in use; their names."""
     live = Server(intent.plan, step.store)
     data = docker.scratch_volume(intent.plan, step.store.volume, step.service)
-    with _server(intent, step, data) as server:
+    with _server(intent, step, data, say) as server:
         for database in step.names:
             databases.load(server, live, database, files.fresh(intent.plan.folder / "staging/restore"))
     return list(step.names)

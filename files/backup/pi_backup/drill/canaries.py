@@ -120,6 +120,37 @@ def _workflow(token: str) -> dict[str, Any]:
     }
 
 
+def same(store: Store, found: str, token: str) -> None:
+    """Raises BackupError where a store holds something else than the token that was left in it."""
+    if found != token:
+        raise BackupError(f"{store.name}: the canary is {found[:40] or 'gone'!r} instead of {token!r}")
+
+
+def in_folder(store: Store, folder: Path, token: str) -> None:
+    """The token is in a volume laid out in `folder`. Raises BackupError."""
+    path = folder / FILE
+    same(store, path.read_text(encoding="utf-8").strip() if path.exists() else "", token)
+
+
+def in_databases(server: Server, token: str) -> None:
+    """The token is in every database, which is the one it says. Raises BackupError."""
+    for database in server.store.databases:
+        query = f"SELECT database FROM {TABLE} WHERE token = '{token}'"  # noqa: S608 - made by this program
+        rows = server.sql(query, database)
+        if rows != [database]:
+            raise BackupError(
+                f"database {database}: the canary of the last run is not in it as it was written: "
+                f"{', '.join(rows) or 'there is none'}"
+            )
+
+
+def in_credential(text: str) -> str:
+    """The token in a credential as n8n exports it decrypted, alone or in a list; empty where there is none."""
+    found = json.loads(text) if text.strip() else []
+    credentials = found if isinstance(found, list) else [found]
+    return str(credentials[0]["data"]["value"]) if credentials else ""
+
+
 def inspect(folder: Path) -> dict[str, Any]:
     """What of a volume has to come back: how many files and bytes, and some files, chosen by chance, by their digests.
 

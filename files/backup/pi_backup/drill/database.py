@@ -14,7 +14,7 @@ from ..engine import Snapshot
 from ..errors import BackupError
 from ..plan import Store
 from ..postgres import TABLES, Server, check_wal, recovered, replayed, table_counts
-from .canaries import TABLE
+from . import canaries
 from .checks import Left, Unable, ended
 from .source import Source
 
@@ -169,7 +169,7 @@ class Postgres:
             recovery_target_action="pause",
         ) as server:
             for database in self.store.databases:
-                there = set(server.sql(f"SELECT token FROM {TABLE}", database))  # noqa: S608 - a constant
+                there = set(server.sql(f"SELECT token FROM {canaries.TABLE}", database))  # noqa: S608 - a constant
                 if before not in there:
                     raise BackupError(f"{database} as of {choose.shown(moment)}: the canary of before is not there")
                 if after in there:
@@ -193,14 +193,7 @@ class Postgres:
         """The newest run's canary is in every database, which is the one it says."""
         found = self.recovery()
         token = self.source.token(found.log or found.base, self.store)
-        for database in self.store.databases:
-            query = f"SELECT database FROM {TABLE} WHERE token = '{token}'"  # noqa: S608 - made by this program
-            rows = server.sql(query, database)
-            if rows != [database]:
-                raise BackupError(
-                    f"database {database}: the canary of the last run is not in it as it was written: "
-                    f"{', '.join(rows) or 'there is none'}"
-                )
+        canaries.in_databases(server, token)
         self.ladder.note(f"in {', '.join(self.store.databases)}")
 
     def pages(self, server: Server) -> None:

@@ -14,7 +14,7 @@ from ..docker import inside, scratch_container, wait_until
 from ..errors import BackupError
 from ..plan import Plan, Store
 from ..postgres import Server
-from .canaries import CREDENTIAL, WORKFLOW
+from .canaries import CREDENTIAL, WORKFLOW, in_credential
 from .checks import Unable, ended
 from .source import Source
 from .stores import Stores
@@ -104,7 +104,7 @@ class N8n:
             if error.status in (None, 137):
                 raise
             raise BackupError(f"the restored credentials do not decrypt: {error.words.strip()[-600:]}") from error
-        found = _canary(text)
+        found = in_credential(text)
         if count.strip() != wanted:
             raise BackupError(f"{count.strip()} of {wanted} restored credentials decrypt")
         if found not in self._tokens():
@@ -137,8 +137,3 @@ class N8n:
         if not tokens:
             raise Unable("n8n has been given no canary since it was restored: the next night does it")
         return tokens
-
-
-def _canary(text: str) -> str:
-    """The token in a credential as n8n exports it decrypted; empty where there is none."""
-    return str(json.loads(text)["data"]["value"]) if text.strip() else ""

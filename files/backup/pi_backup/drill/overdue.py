@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import syslog
 import time
 
 from .. import alerts
-from ..commands import run
-from ..errors import BackupError
 from ..plan import Plan
 from . import report
 from .checks import BAD, UNKNOWN, VERIFIED
@@ -20,26 +17,15 @@ URGENT_DAYS = 10
 KEYS = {BAD: "drill-failed", UNKNOWN: "drill-unknown", "warning": "drill-overdue", "critical": "drill-overdue-urgent"}
 
 
-def _hand_over(*words: str, text: str = "") -> None:
-    """What cannot be handed over is in the journal, and in the report."""
-    if not alerts.PROGRAM.exists():
-        return
-    try:
-        run([str(alerts.PROGRAM), *words], text=text, seconds=300)
-    except BackupError as error:
-        syslog.syslog(syslog.LOG_ERR, f"cannot be told: {' '.join(words)}: {error}")
-
-
 def tell(found: dict[str, object], text: str) -> None:
     """Tell of a drill's verdict, where it is not a good one; after a good one nothing else is to be told either."""
     verdict = str(found["verdict"])
     if verdict == VERIFIED:
         for key in KEYS.values() if found["usual"] else ():
-            _hand_over("--key", key, "--clear")
+            alerts.clear(key)
     else:
         level = "critical" if verdict == BAD else "warning"
-        title = f"{found['host']}: restore drill: {verdict}"
-        _hand_over("--key", KEYS[verdict], "--level", level, title, text=text)
+        alerts.hand_over(alerts.Alert(KEYS[verdict], level, f"restore drill: {verdict}", text))
 
 
 def look(plan: Plan, settings: Settings) -> str:
@@ -54,5 +40,5 @@ def look(plan: Plan, settings: Settings) -> str:
         "`make drill`, or `pi-commerce-backup drill` on the machine"
     )
     level = "critical" if days > settings.overdue_days + URGENT_DAYS else "warning"
-    _hand_over("--key", KEYS[level], "--level", level, f"{plan.host}: restore drill is overdue", text=text)
+    alerts.hand_over(alerts.Alert(KEYS[level], level, "restore drill is overdue", text))
     return text

@@ -17,7 +17,7 @@ from ..docker import inside, scratch_container, scratch_volume, wait_until
 from ..engine import Snapshot
 from ..errors import BackupError
 from ..plan import Store
-from .canaries import FILE, KEY, inspect, look
+from .canaries import KEY, in_folder, inspect, look, same
 from .checks import Left, Unable, ended
 from .source import Source, Staged
 
@@ -57,8 +57,7 @@ class Stores:
             found = self._ask(container, f"GET {KEY}")
             spaces = re.findall(r"keys=(\d+),expires=(\d+)", self._ask(container, "INFO keyspace"))
         token = self.source.token(snapshot, store)
-        if found != token:
-            raise BackupError(f"{store.name}: the canary is {found[:40] or 'gone'!r} instead of {token!r}")
+        same(store, found, token)
         # Those whose time has run out since are gone; the others have to be there.
         lasting = sum(int(count) - int(ending) for count, ending in spaces)
         if lasting != keys[0] - keys[1]:
@@ -91,9 +90,7 @@ class Stores:
         before = self.known["volumes"].get(store.name, found)
         self.known["volumes"][store.name] = found
         token = self.source.token(snapshot, store)
-        there = (data / FILE).read_text(encoding="utf-8").strip() if (data / FILE).exists() else ""
-        if there != token:
-            raise BackupError(f"{store.name}: the canary {FILE} is {there[:40] or 'gone'!r} instead of {token!r}")
+        in_folder(store, data, token)
         for other, when in ((wanted, "when it was saved"), (before, "in the last drill")):
             lost = losses.missing(other, found, shrinks=store.kind == "n8n")
             if lost:
