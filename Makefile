@@ -35,7 +35,7 @@ MACHINE := $(PYTHON) molecule/shared/$(if $(filter vm,$(PI_KIND)),vm.py,virtual_
 # The machines that `make audit` looks at.
 INVENTORY ?= $(lastword $(VIRTUAL))
 
-.PHONY: help setup lock engine images up down clean status audit drill ssh restart lose rescue-kit docs hooks bench
+.PHONY: help setup lock engine images up down clean status audit drill ssh restart lose rescue-kit vpn-client docs hooks bench
 .PHONY: test test-full lint unit services site interruptions molecule molecule-up molecule-down vm rebuild faults
 
 help: ## Show this list
@@ -76,7 +76,7 @@ images: setup engine ## Build the images of the virtual Pi and of its services
 
 up status drill: export ANSIBLE_VAULT_PASSWORD_FILE ?= $(PI_STATE)/vault-password
 ifeq ($(INVENTORY),$(lastword $(VIRTUAL)))
-audit rescue-kit: export ANSIBLE_VAULT_PASSWORD_FILE ?= $(PI_STATE)/vault-password
+audit rescue-kit vpn-client: export ANSIBLE_VAULT_PASSWORD_FILE ?= $(PI_STATE)/vault-password
 endif
 
 up: images ## Start a virtual Pi and bring up the shop on it
@@ -110,6 +110,11 @@ KIT ?= rescue
 
 rescue-kit: setup ## Write what a stranger needs to bring back the machines of INVENTORY: one encrypted file and a page
 	@$(PYTHON) ops/rescue_kit.py $(INVENTORY) $(KIT)
+
+# A device of the VPN: NAME=phone; PUBLIC_KEY= of one that has made its key itself; NEW=1 for another key, REMOVE=1 to take it out.
+vpn-client: setup ## Add a device to the VPN of INVENTORY and show what it imports: make vpn-client NAME=phone
+	@[ -n "$(NAME)" ] || { echo "NAME is not set: say what the device is called, make vpn-client NAME=phone" >&2; exit 2; }
+	@$(PYTHON) ops/vpn_client.py $(INVENTORY) $(NAME) $(if $(PUBLIC_KEY),--public-key=$(PUBLIC_KEY)) $(if $(NEW),--new) $(if $(REMOVE),--remove)
 
 lose: setup ## Take the virtual Pi away as a fire would; the far repository stays
 	@$(MACHINE) lose

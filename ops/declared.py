@@ -97,6 +97,10 @@ class Site:
         except AnsibleError as error:
             raise CannotRead(str(error)) from error
 
+    def secrets(self, name: str) -> dict[str, str]:
+        """All secrets that a machine's vault file holds. Raises CannotRead."""
+        return self._open({"path": self.variables(name, ["secrets_file"])["secrets_file"], "names": []})
+
     def steps(self, name: str, facts: Mapping[str, Any]) -> Iterator[Step]:
         """Every task of `site.yml` for a machine whose `ansible_facts.pi` are `facts`, each once.
 
@@ -159,6 +163,9 @@ class Site:
 
     def _round(self, task: Task, templar: Templar, host: Host) -> Iterator[Step]:
         action = task.resolved_action
+        if task.delegate_to == "localhost":
+            # Leaves nothing on the machine.
+            return
         if action == SET_FACT:
             kept = {name: value for name, value in task.args.items() if not name.startswith(RUNNING)}
             if kept and applies(task, templar):
@@ -210,7 +217,10 @@ def plain(value: Any) -> Any:
 # Actions that leave nothing on the Pi, or nothing that another step does not describe: a command's outcome is seen in
 # what it is for, Compose's in its files and in what runs.
 NO_STATE = {
-    *(f"ansible.builtin.{name}" for name in ("assert", "command", "debug", "include_role", "meta", "shell")),
+    *(
+        f"ansible.builtin.{name}"
+        for name in ("assert", "command", "debug", "include_role", "meta", "shell", "wait_for_connection")
+    ),
     "ansible.builtin.validate_argument_spec",
     "leftovers",
     "pi_facts",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 
 
@@ -18,6 +19,21 @@ def memory_cgroup(controllers: str | None, cgroups: str | None) -> bool | None:
         if line.startswith("memory\t"):
             return line.split()[3] == "1"
     return None
+
+
+def wireguard_module(root: str, release: str) -> bool:
+    """Whether the kernel of that release (`uname -r`) has WireGuard: built in, loaded or to be loaded."""
+    if os.path.isdir(os.path.join(root, "sys/module/wireguard")):
+        return True
+    for name in ("modules.builtin", "modules.dep"):
+        try:
+            with open(os.path.join(root, "lib/modules", release, name), encoding="utf-8") as source:
+                if re.search(r"(^|/)wireguard\.ko", source.read(), re.MULTILINE):
+                    return True
+        except OSError:
+            # No modules are installed for this kernel, as in a container.
+            continue
+    return False
 
 
 def apt_proxy(dump: str, mirror: str) -> str | None:

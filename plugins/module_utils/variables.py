@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import certificates
+import wireguard
 import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from catalog import compose
@@ -107,6 +108,14 @@ def is_target(name: Any, value: Any) -> bool:
     )
 
 
+def is_network(value: str, version: int, longest: int) -> bool:
+    """Whether the text is a network of that IP version with room for members."""
+    if not wireguard.is_network(value):
+        return False
+    network = ipaddress.ip_network(value)
+    return network.version == version and network.prefixlen <= longest
+
+
 IDENTIFIER = r"[a-z][a-z0-9_]*"
 SPANS = ("hourly", "daily", "weekly", "monthly", "yearly")
 PERIOD = r"([1-9]\d*[hdmy])+"
@@ -173,6 +182,19 @@ RULES: dict[str, Rule] = {
     "site_address": Rule("a host name or an address, without https:// and without a port", is_host),
     "ssh_max_auth_tries": _whole(1, 100),
     "stack_wait_seconds": _whole(1, 86400),
+    "wireguard_endpoint": Rule(
+        "empty, or a host name or an address without a port", lambda value: not value or is_host(value)
+    ),
+    "wireguard_network": Rule("an IPv4 network such as 10.66.0.0/24", lambda value: is_network(value, 4, 30)),
+    "wireguard_network6": Rule(
+        "empty, or an IPv6 network such as fd66:66:66::/64", lambda value: not value or is_network(value, 6, 126)
+    ),
+    "wireguard_number": _whole(1, 65534),
+    "wireguard_peers": Rule(
+        "a mapping of names (phone), each with a number and a public_key, perhaps an endpoint (host:port) and networks",
+        lambda peers: all(wireguard.is_peer(name, peers[name]) for name in peers),
+    ),
+    "wireguard_port": _whole(1, 65535),
 }
 
 
