@@ -51,6 +51,11 @@ def secret_file(entry: Mapping[str, Any], contents: Mapping[str, str]) -> dict[s
     }
 
 
+def root_secret(name: str) -> dict[str, Any]:
+    """A secret that no service reads, like one of the catalog's `secret_files`, for root."""
+    return {"name": str(name), "uid": 0, "gid": 0, "services": []}
+
+
 def database_login(entry: Mapping[str, Any], secrets: Mapping[str, str]) -> dict[str, str]:
     """One of the catalog's `databases` as `postgres_databases` takes it."""
     return {"name": entry["name"], "owner": entry["owner"], "password": secrets[entry["password_secret"]]}
@@ -63,6 +68,7 @@ class FilterModule:
         """Name to function."""
         return {
             "database_login": database_login,
+            "root_secret": root_secret,
             "secret_file": secret_file,
             "source_files": source_files,
             "source_version": source_version,

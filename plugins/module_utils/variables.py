@@ -91,8 +91,7 @@ def is_repository(name: Any, value: Any) -> bool:
         re.fullmatch(r"[a-z][a-z0-9_]*", str(name)) is not None
         and re.fullmatch(r"/\S+|(rest|sftp|s3|b2|rclone|azure|gs|swift):\S+", str(value.get("url"))) is not None
         and re.search(r"//[^/@]*:[^/@]*@", str(value["url"])) is None
-        and re.fullmatch(r"(-----BEGIN CERTIFICATE-----\n[\w+/=\n]+-----END CERTIFICATE-----\n?)*", value.get("ca", ""))
-        is not None
+        and re.fullmatch(PEM, value.get("ca", "")) is not None
         and all(re.fullmatch(r"[A-Z][A-Z0-9_]*", str(key)) and isinstance(given[key], str) for key in given)
     )
 
@@ -117,6 +116,7 @@ def is_network(value: str, version: int, longest: int) -> bool:
 
 
 IDENTIFIER = r"[a-z][a-z0-9_]*"
+PEM = r"(-----BEGIN CERTIFICATE-----\n[\w+/=\n]+-----END CERTIFICATE-----\n?)*"
 SPANS = ("hourly", "daily", "weekly", "monthly", "yearly")
 PERIOD = r"([1-9]\d*[hdmy])+"
 LABEL = r"[a-z0-9A-Z]([a-z0-9A-Z-]{0,61}[a-z0-9A-Z])?"
@@ -144,6 +144,22 @@ RULES: dict[str, Rule] = {
     "base_hostname": _matching("a host name without dots: letters, digits and -", LABEL),
     "base_timezone": Rule("a name from the time zone database, such as Europe/Berlin", is_time_zone),
     "base_users": _each(Rule("a login name with public keys as in authorized_keys", is_login)),
+    "ddns_ca": _matching("empty or certificates in PEM form", PEM),
+    "ddns_api": _matching("empty or a URL that begins with https://", r"(https://\S+)?"),
+    "ddns_minutes": Rule("a divisor of 60, at most 30", lambda value: 0 < value <= 30 and 60 % value == 0),
+    "ddns_names": Rule(
+        "a list of host names", lambda names: all(is_host(name) and not is_address(name) for name in names)
+    ),
+    "ddns_refresh_hours": _whole(1, 720),
+    "ddns_sources": Rule(
+        "a mapping with 4, 6 or both, each a list of URLs that begin with https://",
+        lambda sources: (
+            bool(sources)
+            and {str(family) for family in sources} <= {"4", "6"}
+            and all(urls and all(re.fullmatch(r"https://\S+", url) for url in urls) for urls in sources.values())
+        ),
+    ),
+    "ddns_stale_minutes": _whole(10, 10080),
     "docker_insecure_registries": _each(_matching("host:port", r"[a-z0-9.-]+:\d{1,5}")),
     "docker_log_max_file": _whole(1, 1000),
     "docker_log_max_size": _matching("a size such as 10m", r"[1-9]\d*[kmg]"),

@@ -25,7 +25,14 @@ def good() -> dict[str, Any]:
     images = {
         name: f"registry.test:5000/{name}:1" for name in ("postgres", "redis", "n8n", "proxy", "python", "restic")
     }
-    return {**common, "images": images, "site_address": "192.0.2.10", "rate_limiter_image": "ours/rate_limiter:1"}
+    rendered = {
+        "site_address": "192.0.2.10",
+        "rate_limiter_image": "ours/rate_limiter:1",
+        "wireguard_endpoint": "192.0.2.10",
+        "wireguard_mesh": ["shop-pi"],
+        "wireguard_peers": {},
+    }
+    return {**common, "images": images, **rendered}
 
 
 def judge(names: tuple[str, ...] = (), **changes: Any) -> list[Finding]:
@@ -77,6 +84,19 @@ BAD = [
     ("base_users", [{"name": "Anna Smith", "authorized_keys": ["ssh-ed25519 AAAAC3Nz anna"]}]),
     ("base_users", [{"name": "anna", "authorized_keys": ["not a key"]}]),
     ("base_users", [{"name": "anna", "authorized_keys": []}]),
+    ("ddns_api", "http://dns.example"),
+    ("ddns_ca", "/etc/ssl/dns.pem"),
+    ("ddns_minutes", 7),
+    ("ddns_minutes", 60),
+    ("ddns_names", ["https://shop.example"]),
+    ("ddns_names", ["192.0.2.10"]),
+    ("ddns_provider", "nobody"),
+    ("ddns_refresh_hours", 0),
+    ("ddns_sources", {}),
+    ("ddns_sources", {"4": []}),
+    ("ddns_sources", {"5": ["https://see.example"]}),
+    ("ddns_sources", {"4": ["http://see.example"]}),
+    ("ddns_stale_minutes", 1),
     ("docker_insecure_registries", ["registry.test"]),
     ("docker_log_max_file", 0),
     ("docker_log_max_size", "10 MB"),
@@ -122,6 +142,12 @@ BAD = [
     ("site_address", ""),
     ("ssh_max_auth_tries", 0),
     ("stack_wait_seconds", 0),
+    ("wireguard_endpoint", "shop.example:51820"),
+    ("wireguard_network", "10.66.0.1/24"),
+    ("wireguard_network6", "10.66.0.0/24"),
+    ("wireguard_number", 0),
+    ("wireguard_peers", {"phone": {"number": 100}}),
+    ("wireguard_port", 0),
 ]
 
 

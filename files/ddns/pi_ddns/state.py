@@ -1,0 +1,89 @@
+"""What was sent and confirmed, what failed, and when to try again. Pure, but for reading and writing the file."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from .errors import Busy
+
+# The longest wait (s) after failures.
+LONGEST = 3600
+
+
+@dataclass
+class State:
+    """Times are seconds since the epoch, 0 for never. `sent` has the addresses by family, of all names."""
+
+    sent: dict[str, str] = field(default_factory=dict)
+    names: list[str] = field(default_factory=list)
+    sent_at: float = 0
+    confirmed_at: float = 0
+    begun_at: float = 0
+    failures: int = 0
+    until: float = 0
+    error: str = ""
+    alarmed: bool = False
+
+    def due(self, now: float) -> bool:
+        """Whether the wait after failures is over. One that ends after the longest is of a clock that was wrong."""
+        return now >= self.until or self.until > now + LONGEST
+
+    def failed(self, now: float, error: str, wait: float, every: float) -> None:
+        """Wait twice as long as the time before, from `every` (s) on; at least what the other side asks for."""
+        self.failures += 1
+        self.error = error
+        self.until = now + max(min(every * 2.0 ** (self.failures - 1), LONGEST), min(wait, LONGEST))
+
+    def confirmed(self, now: float) -> None:
+        """All is as it should be."""
+        self.failures, self.until, self.error, self.confirmed_at = 0, 0, "", now
+
+    def stale(self, now: float, minutes: int) -> bool:
+        """Whether nobody has confirmed for so long that the names lead to the right place."""
+        since = max(self.confirmed_at, self.begun_at)
+        # A time in the future is of a clock that was wrong.
+        return since > now or now - since > minutes * 60
+
+
+def load(path: Path, now: float) -> State:
+    """What was kept; a new state where there is nothing that can be read, for it can all be asked again."""
+    try:
+        return State(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return State(begun_at=now)
+
+
+def save(path: Path, state: State) -> None:
+    """Keep it: whole, or as it was."""
+    write(path, json.dumps(asdict(state), indent=1, sort_keys=True) + "\n", 0o600)
+
+
+def write(path: Path, content: str, mode: int) -> None:
+    """Replace a file in one step."""
+    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    temporary = path.with_name(f".new-{path.name}")
+    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "w", encoding="utf-8") as target:
+        target.write(content)
+        target.flush()
+        os.fsync(target.fileno())
+    os.rename(temporary, path)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """One process at a time. Raises Busy."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError as error:
+        raise Busy(f"{folder}: another process is at work") from error
+    finally:
+        os.close(handle)

@@ -1,0 +1,307 @@
+"""A name that follows the line's address, against a server that speaks DuckDNS's and Cloudflare's language."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dns_services import TOKEN, DnsServices
+from pi_ddns import __main__ as program
+from pi_ddns import address, settings, state
+from pi_ddns.errors import DdnsError
+from pi_ddns.state import State
+
+NAMES = {"duckdns": ["corner.duckdns.org"], "cloudflare": ["shop.example", "n8n.shop.example"]}
+MOVED = "93.184.216.99"
+APIS = {"duckdns": "/duck", "cloudflare": "/cf"}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DnsServices]:
+    made = DnsServices(tmp_path_factory.mktemp("dns"))
+    yield made
+    made.shutdown()
+    made.server_close()
+
+
+class Host:
+    """A machine with the program; `told` is what was said to pi-commerce-notify."""
+
+    def __init__(self, folder: Path, server: DnsServices, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.folder, self.server = folder, server
+        (folder / "token").write_text(TOKEN + "\n")
+        self.configure("duckdns")
+        notify = folder / "bin/pi-commerce-notify"
+        notify.parent.mkdir()
+        notify.write_text(f'#!/bin/sh\necho "$@" >> {folder}/told\ncat >> {folder}/told\n')
+        notify.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{notify.parent}:{os.environ['PATH']}")
+        monkeypatch.setattr(os, "geteuid", lambda: 0)
+
+    def configure(self, provider: str, **changes: Any) -> None:
+        """Write the settings."""
+        content = {
+            "host": "shop-pi",
+            "provider": provider,
+            "api": self.server.url + APIS[provider],
+            "authority": str(self.server.certificate),
+            "token_file": str(self.folder / "token"),
+            "names": NAMES[provider],
+            "sources": {"4": [f"{self.server.url}/see/first", f"{self.server.url}/see/second"]},
+            "folder": str(self.folder / "state"),
+            "metrics": str(self.folder / "ddns.prom"),
+            "every_minutes": 5,
+            "stale_minutes": 60,
+            "refresh_hours": 24,
+            **changes,
+        }
+        (self.folder / "settings.json").write_text(json.dumps(content))
+
+    def run(self, *words: str) -> int:
+        """Run the program; its exit code."""
+        return program.main(["--settings", str(self.folder / "settings.json"), *words])
+
+    def later(self, seconds: float) -> None:
+        """Let time pass: what is kept becomes older."""
+        path = self.folder / "state/state.json"
+        kept = json.loads(path.read_text())
+        for name in ("sent_at", "confirmed_at", "begun_at", "until"):
+            kept[name] = kept[name] - seconds if kept[name] else 0
+        path.write_text(json.dumps(kept))
+
+    def state(self) -> State:
+        """What is kept."""
+        return state.load(self.folder / "state/state.json", 0)
+
+    def told(self) -> str:
+        """What people were told."""
+        path = self.folder / "told"
+        return path.read_text() if path.exists() else ""
+
+
+@pytest.fixture
+def host(tmp_path: Path, server: DnsServices, monkeypatch: pytest.MonkeyPatch) -> Host:
+    server.forget()
+    return Host(tmp_path, server, monkeypatch)
+
+
+def leads_to(server: DnsServices, provider: str) -> set[str]:
+    """Where the names lead."""
+    if provider == "duckdns":
+        return {entry["ip"] for entry in server.duck.values()}
+    return {entry["content"] for entry in server.records if entry["type"] == "A"}
+
+
+@pytest.mark.parametrize("provider", APIS)
+def test_address_is_sent_once_and_again_when_it_has_changed(host: Host, server: DnsServices, provider: str) -> None:
+    host.configure(provider)
+    assert host.run("update") == 0
+    assert leads_to(server, provider) == {"93.184.216.34"}
+    first = server.changes()
+    assert len(first) == len(NAMES[provider])
+    assert host.run("update") == 0
+    assert server.changes() == first, "nothing has changed"
+    server.address = MOVED
+    assert host.run("update") == 0
+    assert leads_to(server, provider) == {MOVED}
+    assert len(server.changes()) == 2 * len(first)
+    assert host.run("status") == 0
+
+
+@pytest.mark.parametrize("provider", APIS)
+def test_what_somebody_else_has_changed_there_is_put_right_within_a_day(
+    host: Host, server: DnsServices, provider: str
+) -> None:
+    host.configure(provider)
+    host.run("update")
+    for entry in server.duck.values():
+        entry["ip"] = "192.0.2.1"
+    for record in server.records:
+        record["content"] = "192.0.2.1"
+    host.later(25 * 3600)
+    assert host.run("update") == 0
+    assert leads_to(server, provider) == {"93.184.216.34"}
+
+
+def test_proxied_names_stay_proxied_and_other_records_as_they_are(host: Host, server: DnsServices) -> None:
+    host.configure("cloudflare", names=["shop.example"])
+    mail = {"id": "m", "type": "MX", "name": "shop.example", "content": "mail.example"}
+    server.records = [mail, {"id": "a", "type": "A", "name": "shop.example", "content": "192.0.2.1", "proxied": True}]
+    assert host.run("update") == 0
+    assert server.records[0] == mail
+    assert (server.records[1]["content"], server.records[1]["proxied"]) == ("93.184.216.34", True)
+
+
+def test_both_families_are_sent_together(host: Host, server: DnsServices) -> None:
+    server.address = "2606:2800:220:1:248:1893:25c8:1946"
+    six = [f"{server.url}/see/first", f"{server.url}/see/third"]
+    host.configure("duckdns", sources={"6": six})
+    assert host.run("update") == 0
+    assert server.duck["corner"]["ipv6"] == server.address
+    assert "ip" not in server.duck["corner"]
+    host.configure("cloudflare", names=["shop.example"], sources={"6": six})
+    assert host.run("update", "--now") == 0
+    assert [(one["type"], one["content"]) for one in server.records] == [("AAAA", server.address)]
+
+
+def test_one_source_alone_does_not_move_the_name(host: Host, server: DnsServices) -> None:
+    host.run("update")
+    server.wrong, server.address = "93.184.216.66", MOVED
+    assert host.run("update") == 1
+    assert leads_to(server, "duckdns") == {"93.184.216.34"}
+    assert "no two sources agree" in host.state().error
+    # The one that is wrong says what was sent before: nobody has moved.
+    server.wrong, server.address = "93.184.216.66", "93.184.216.34"
+    assert host.run("update", "--now") == 0
+
+
+@pytest.mark.parametrize("told", ["10.0.0.1", "100.64.0.7", "127.0.0.1", "<html>log in</html>", "", "192.168.1.1\n"])
+def test_answer_that_is_no_address_of_a_line_is_not_sent(host: Host, server: DnsServices, told: str) -> None:
+    server.address = told
+    assert host.run("update") == 1
+    assert server.changes() == []
+
+
+def test_address_of_the_other_family_is_refused() -> None:
+    with pytest.raises(DdnsError, match="IPv6, not IPv4"):
+        address.read("2606:2800:220:1::1\n", 4)
+
+
+def test_failures_wait_longer_each_time_and_success_ends_them(host: Host, server: DnsServices) -> None:
+    server.status = 503
+    assert host.run("update") == 1
+    waits = []
+    for _ in range(6):
+        kept = host.state()
+        waits.append(round((kept.until - time.time()) / 60))
+        asked = len(server.asked)
+        assert host.run("update") == 0
+        assert len(server.asked) == asked, "the wait is not over"
+        host.later(kept.until - time.time() + 1)
+        assert host.run("update") == 1
+    assert waits == [5, 10, 20, 40, 60, 60]
+    server.status = 0
+    assert host.run("update", "--now") == 0
+    assert (host.state().failures, host.state().error) == (0, "")
+
+
+def test_provider_that_asks_to_wait_is_left_alone(host: Host, server: DnsServices) -> None:
+    server.status, server.headers = 429, {"Retry-After": "1200"}
+    host.run("update")
+    assert host.state().until - time.time() > 1100
+
+
+def test_wait_from_a_clock_that_was_wrong_does_not_count() -> None:
+    kept = State(begun_at=1000, failures=1, until=9000000)
+    assert kept.due(2000)
+    kept.confirmed_at = 9000000
+    assert kept.stale(2000, 60)
+
+
+def test_people_are_told_once_when_it_is_stale_and_when_it_is_over(host: Host, server: DnsServices) -> None:
+    host.run("update")
+    server.status = 503
+    server.address = MOVED
+    host.run("update", "--now")
+    assert host.told() == "", "an outage of minutes is nobody's business"
+    assert host.run("status") == 1
+    host.later(3700)
+    host.run("update", "--now")
+    host.run("update", "--now")
+    assert host.told().count("--level warning corner.duckdns.org may lead nowhere") == 1
+    assert "DuckDNS: answers 503" in host.told()
+    server.status = 0
+    assert host.run("update", "--now") == 0
+    assert host.told().splitlines()[-3].endswith("--clear")
+    assert host.told().count("--key ddns") == 2
+
+
+@pytest.mark.parametrize("provider", APIS)
+def test_wrong_token_is_told_at_once_and_shown_nowhere(
+    host: Host, server: DnsServices, provider: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    host.configure(provider)
+    (host.folder / "token").write_text("wrong-" + TOKEN)
+    assert host.run("update") == 2
+    assert "may lead nowhere" in host.told()
+    assert "ddns_token" in host.told()
+    seen = host.told() + "".join(capfd.readouterr()) + (host.folder / "state/state.json").read_text()
+    assert "wrong-" not in seen
+
+
+def test_token_follows_no_redirect(host: Host, server: DnsServices, capfd: pytest.CaptureFixture[str]) -> None:
+    server.moved = True
+    assert host.run("update") == 1
+    assert "answers 302" in host.state().error
+    assert len(server.asked) == 1
+    assert TOKEN not in "".join(capfd.readouterr())
+
+
+def test_server_without_a_trusted_certificate_gets_no_token(host: Host, server: DnsServices) -> None:
+    host.configure("duckdns", authority="", sources={"4": [f"{server.url}/see/first"]})
+    assert host.run("update") == 1
+    assert "certificate verify failed" in host.state().error
+    host.configure("duckdns", api="http://127.0.0.1/duck")
+    assert host.run("update", "--now") == 2
+    assert server.asked == []
+
+
+def test_names_that_are_not_the_providers_are_refused(host: Host, server: DnsServices) -> None:
+    host.configure("duckdns", names=["shop.example"])
+    assert host.run("update") == 2
+    host.configure("cloudflare", names=["other.test"])
+    assert host.run("update", "--now") == 2
+    assert "the token sees no zone of it" in host.state().error
+    host.configure("cloudflare", names=["shop.example"])
+    server.records = [{"id": n, "type": "A", "name": "shop.example", "content": "192.0.2.1"} for n in "ab"]
+    assert host.run("update", "--now") == 2
+    assert "has 2 A records" in host.state().error
+
+
+@pytest.mark.parametrize("provider", APIS)
+def test_text_record_comes_and_goes(host: Host, server: DnsServices, provider: str) -> None:
+    host.configure(provider)
+    name = f"_acme-challenge.{NAMES[provider][0]}"
+
+    def texts() -> list[str]:
+        if provider == "duckdns":
+            return [entry["txt"] for entry in server.duck.values() if entry.get("txt")]
+        return [one["content"] for one in server.records if (one["type"], one["name"]) == ("TXT", name)]
+
+    host.run("update")
+    assert host.run("present", name, "proof-1") == 0
+    assert [text.strip('"') for text in texts()] == ["proof-1"]
+    assert leads_to(server, provider) == {"93.184.216.34"}
+    assert host.run("absent", name, "proof-1") == 0
+    assert texts() == []
+    assert leads_to(server, provider) == {"93.184.216.34"}
+
+
+def test_two_at_once_are_refused_and_half_a_state_is_asked_again(host: Host, server: DnsServices) -> None:
+    known = settings.load(host.folder / "settings.json")
+    with state.locked(known.folder):
+        assert host.run("update") == 75
+    host.run("update")
+    (host.folder / "state/state.json").write_text('{"sent": ')
+    assert host.run("update") == 0
+    assert len(server.changes()) == 2
+
+
+def test_metrics_say_when_it_was_confirmed(host: Host) -> None:
+    before = time.time()
+    host.run("update")
+    lines = dict(line.split() for line in (host.folder / "ddns.prom").read_text().splitlines() if line[0] != "#")
+    assert float(lines["pi_ddns_confirmed_timestamp_seconds"]) >= before - 1
+    assert lines["pi_ddns_failures"] == "0"
+
+
+def test_only_root_and_only_with_settings(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    (host.folder / "settings.json").write_text("{}")
+    assert host.run("update") == 1
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert host.run("status") == 2
