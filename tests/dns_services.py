@@ -50,7 +50,7 @@ class DnsServices(http.server.ThreadingHTTPServer):
 
     What a name leads to stands in `duck` (label -> settings) and `records` (Cloudflare's, with ids). `address` is what
     the services see, `wrong` what the second one says instead. `status` and `headers` take the place of every answer
-    of the provider, `moved` sends its callers elsewhere.
+    of the provider, `moved` sends its callers elsewhere, `hidden` texts are not yet told by DNS.
     """
 
     daemon_threads = True
@@ -71,13 +71,19 @@ class DnsServices(http.server.ThreadingHTTPServer):
         self.records: list[dict[str, Any]] = []
         self.asked: list[str] = []
         self.address, self.wrong = "93.184.216.34", ""
-        self.status, self.moved = 0, False
+        self.status, self.moved, self.hidden = 0, False, False
         self.headers: dict[str, str] = {}
 
     @property
     def url(self) -> str:
         """Where it is."""
         return f"https://127.0.0.1:{self.server_address[1]}"
+
+    def texts(self, name: str) -> list[str]:
+        """Texts of a name, as DNS tells them."""
+        duck = self.duck.get(name.removeprefix("_acme-challenge.").removesuffix(".duckdns.org"), {}).get("txt", "")
+        found = [one["content"].strip('"') for one in self.records if (one["type"], one["name"]) == ("TXT", name)]
+        return [text for text in [duck, *found] if text and not self.hidden]
 
     def changes(self) -> list[str]:
         """What was asked of the provider besides reading."""
@@ -98,6 +104,11 @@ class _Talk(http.server.BaseHTTPRequestHandler):
             wrong = self.server.wrong if path == "/see/second" else ""
             trace = f"fl=1\nip={wrong or self.server.address}\nts=2\n"
             return self.answer(200, trace if path == "/see/first" else (wrong or self.server.address) + "\n")
+        if path == "/dns-query":
+            found = [
+                {"name": given["name"], "type": 16, "data": f'"{text}"'} for text in self.server.texts(given["name"])
+            ]
+            return self.answer(200, json.dumps({"Status": 0, **({"Answer": found} if found else {})}))
         self.server.asked.append(f"{self.command} {path} {json.dumps(given or body, sort_keys=True)}")
         if self.server.moved:
             return self.answer(302, "", {"Location": f"{self.server.url}/see/token-{given.get('token', '')}"})

@@ -150,6 +150,7 @@ RULES: dict[str, Rule] = {
     "ddns_names": Rule(
         "a list of host names", lambda names: all(is_host(name) and not is_address(name) for name in names)
     ),
+    "ddns_resolver": _matching("a URL that begins with https://", r"https://\S+"),
     "ddns_refresh_hours": _whole(1, 720),
     "ddns_sources": Rule(
         "a mapping with 4, 6 or both, each a list of URLs that begin with https://",
@@ -189,11 +190,23 @@ RULES: dict[str, Rule] = {
     "preflight_disk_min_mib": Rule("MiB, not negative", lambda value: value >= 0),
     "preflight_ram_min_mib": _MIB,
     "preflight_reserve_mib": _MIB,
+    "proxy_acme_ca": _matching("empty or certificates in PEM form", PEM),
+    "proxy_acme_email": _matching(
+        "empty or an e-mail address", r"([^\s@\"'<>]+@([a-z0-9A-Z-]+\.)+[a-zA-Z][a-z0-9A-Z-]+)?"
+    ),
+    "proxy_acme_server": _matching("a URL that begins with https://", r"https://\S+"),
     "proxy_bind_address": Rule("an address", is_address),
+    "proxy_cloudflare_ca": _matching("empty or certificates in PEM form", PEM),
+    "proxy_cloudflare_lists": _each(_matching("a URL that begins with https://", r"https://\S+")),
     "proxy_https_port": _whole(1, 65535),
     "proxy_limits": Rule(
         "a mapping of request classes, each with rate (10r/s), burst and body (1m)",
         lambda limits: all(is_limit(limit) for limit in limits.values()),
+    ),
+    "proxy_pull_authority": _matching("empty or certificates in PEM form", PEM),
+    "proxy_sources": Rule(
+        "a mapping of request classes, each a list of networks such as 10.66.0.0/24",
+        lambda sources: all(networks and all(map(wireguard.is_network, networks)) for networks in sources.values()),
     ),
     "site_address": Rule("a host name or an address, without https:// and without a port", is_host),
     "ssh_max_auth_tries": _whole(1, 100),
@@ -248,6 +261,7 @@ def judge(
     if not problems:
         problems += _check_images(values.get("images", {}))
         problems += _check_pair(values.get("proxy_certificate", ""), values.get("proxy_certificate_key", ""), now)
+        problems += _check_entrance(values)
     return problems
 
 
@@ -294,3 +308,35 @@ def _check_pair(certificate: str, key: str, now: datetime.datetime) -> list[Find
     problem = certificates.pair_problem(certificate, key, now)
     remedy = "set both proxy_certificate and proxy_certificate_key to a valid PEM pair, or neither"
     return [Finding("refuse", "proxy_certificate", problem, remedy)] if problem else []
+
+
+def _check_entrance(values: Mapping[str, Any]) -> list[Finding]:
+    """What the way of the entrance needs besides."""
+    way = values.get("proxy_entrance", "lan")
+    public = "." in str(values.get("site_address")) and not is_address(str(values.get("site_address")))
+    needed = {
+        "cloudflare": [
+            (
+                values.get("proxy_pull_authority"),
+                "proxy_pull_authority is empty: anybody at Cloudflare could come",
+                "set it",
+            ),
+        ],
+        "acme": [
+            (
+                values.get("ddns_provider"),
+                "ddns_provider is empty: nobody can prove the name to an authority",
+                "set it",
+            ),
+            (
+                public,
+                f"site_address is {values.get('site_address')}: no public authority vouches for that",
+                "set a public name",
+            ),
+        ],
+    }
+    return [
+        Finding("refuse", "proxy_entrance", f"is {way}, and {problem}", f"{remedy}, or set proxy_entrance to lan")
+        for met, problem, remedy in needed.get(way, [])
+        if not met
+    ]

@@ -51,6 +51,7 @@ class Host:
             "api": self.server.url + APIS[provider],
             "authority": str(self.server.certificate),
             "token_file": str(self.folder / "token"),
+            "resolver": f"{self.server.url}/dns-query",
             "names": NAMES[provider],
             "sources": {"4": [f"{self.server.url}/see/first", f"{self.server.url}/see/second"]},
             "folder": str(self.folder / "state"),
@@ -274,12 +275,21 @@ def test_text_record_comes_and_goes(host: Host, server: DnsServices, provider: s
         return [one["content"] for one in server.records if (one["type"], one["name"]) == ("TXT", name)]
 
     host.run("update")
-    assert host.run("present", name, "proof-1") == 0
+    assert host.run("present", "--wait", name, "proof-1") == 0
     assert [text.strip('"') for text in texts()] == ["proof-1"]
     assert leads_to(server, provider) == {"93.184.216.34"}
     assert host.run("absent", name, "proof-1") == 0
     assert texts() == []
     assert leads_to(server, provider) == {"93.184.216.34"}
+
+
+def test_text_that_nobody_can_read_is_said(
+    host: Host, server: DnsServices, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(program, "VISIBLE_SECONDS", 0)
+    server.hidden = True
+    assert host.run("present", "--wait", "_acme-challenge.corner.duckdns.org", "proof") == 1
+    assert "its text cannot be read" in capsys.readouterr().err
 
 
 def test_two_at_once_are_refused_and_half_a_state_is_asked_again(host: Host, server: DnsServices) -> None:

@@ -90,8 +90,8 @@ BAD = [
     ("ddns_minutes", 60),
     ("ddns_names", ["https://shop.example"]),
     ("ddns_names", ["192.0.2.10"]),
-    ("ddns_provider", "nobody"),
     ("ddns_refresh_hours", 0),
+    ("ddns_resolver", "dns.example"),
     ("ddns_sources", {}),
     ("ddns_sources", {"4": []}),
     ("ddns_sources", {"5": ["https://see.example"]}),
@@ -130,7 +130,15 @@ BAD = [
     ("preflight_disk_min_mib", -1),
     ("preflight_ram_min_mib", -1),
     ("preflight_reserve_mib", -1),
+    ("proxy_acme_ca", "/etc/ssl/acme.pem"),
+    ("proxy_acme_email", "nobody"),
+    ("proxy_acme_server", "acme.example"),
     ("proxy_bind_address", "everywhere"),
+    ("proxy_cloudflare_ca", "x"),
+    ("proxy_cloudflare_lists", ["http://www.cloudflare.com/ips-v4"]),
+    ("proxy_pull_authority", "/etc/ssl/pull.pem"),
+    ("proxy_sources", {"editor": []}),
+    ("proxy_sources", {"editor": ["10.66.0.1/24"]}),
     ("proxy_https_port", 0),
     ("proxy_https_port", 65536),
     ("proxy_limits", {"api": {"rate": "fast", "burst": 1, "body": "1m"}}),
@@ -234,3 +242,22 @@ def test_certificate_that_would_not_work_is_refused(certificate: str, key: str, 
 
 def test_certificate_with_its_key_passes() -> None:
     assert judge(proxy_certificate=CERTIFICATE, proxy_certificate_key=pem(KEY)) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"proxy_entrance": "cloudflare"}, ["proxy_pull_authority is empty"]),
+        ({"proxy_entrance": "acme"}, ["ddns_provider is empty", "site_address is 192.0.2.10"]),
+        (
+            {"proxy_entrance": "acme", "ddns_provider": "duckdns", "site_address": "shop-pi"},
+            ["site_address is shop-pi"],
+        ),
+        ({"proxy_entrance": "acme", "ddns_provider": "duckdns", "site_address": "shop.example"}, []),
+        ({"proxy_entrance": "cloudflare", "proxy_pull_authority": CERTIFICATE}, []),
+    ],
+)
+def test_way_of_the_entrance_needs_what_belongs_to_it(changes: dict[str, Any], told: list[str]) -> None:
+    found = [str(finding) for finding in judge(**changes)]
+    assert len(found) == len(told)
+    assert all(text in finding for text, finding in zip(told, found, strict=True))

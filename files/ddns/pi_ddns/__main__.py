@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import time
+import urllib.parse
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,6 +25,8 @@ from .web import Web
 DONE, WRONG, REFUSED, BUSY = 0, 1, 2, 75
 NOTIFY = "pi-commerce-notify"
 KEY = "ddns"
+# How long a text may need until everybody can read it.
+VISIBLE_SECONDS = 180
 
 
 def parser() -> argparse.ArgumentParser:
@@ -38,6 +41,7 @@ def parser() -> argparse.ArgumentParser:
         text = verbs.add_parser(verb, help=what)
         text.add_argument("name")
         text.add_argument("value")
+    verbs.choices["present"].add_argument("--wait", action="store_true", help="until everybody can read it")
     return top
 
 
@@ -146,8 +150,26 @@ def act(given: argparse.Namespace) -> int:
     if given.verb == "update":
         with state.locked(known.folder):
             return Update(known, time.time()).run(at_once=given.now)
-    service_of(known, Web(known.authority)).text(given.name, given.value, given.verb == "present")
+    web = Web(known.authority)
+    service_of(known, web).text(given.name, given.value, given.verb == "present")
+    if given.verb == "present" and given.wait:
+        visible(web, known.resolver, given.name, given.value)
     return DONE
+
+
+def visible(web: Web, resolver: str, name: str, value: str) -> None:
+    """Wait until a resolver of the world reads the text. Raises DdnsError."""
+    deadline = time.monotonic() + VISIBLE_SECONDS
+    while True:
+        query = urllib.parse.urlencode({"name": name, "type": "TXT"})
+        found = web.ask(f"{resolver}?{query}", {"Accept": "application/dns-json"}).json().get("Answer", [])
+        if any(str(entry.get("data", "")).strip('"') == value for entry in found):
+            return
+        if time.monotonic() > deadline:
+            raise DdnsError(
+                f"{name}: its text cannot be read after {VISIBLE_SECONDS} s; does the provider answer for it?"
+            )
+        time.sleep(VISIBLE_SECONDS / 60)
 
 
 def main(words: Sequence[str] | None = None) -> int:

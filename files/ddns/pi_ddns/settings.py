@@ -15,13 +15,17 @@ DEFAULT = Path("/etc/pi-commerce/ddns/settings.json")
 
 @dataclass(frozen=True)
 class Settings:
-    """`sources` are URLs by family (4, 6); `folder` holds the state, `metrics` is a Prometheus text file."""
+    """`resolver` tells over HTTPS what DNS says; `sources` are URLs by family (4, 6).
+
+    `folder` holds the state, `metrics` is a Prometheus text file.
+    """
 
     host: str
     provider: str
     api: str
     authority: str
     token_file: Path
+    resolver: str
     names: tuple[str, ...]
     sources: Mapping[int, tuple[str, ...]]
     folder: Path
@@ -56,6 +60,7 @@ def parse(given: Mapping[str, Any]) -> Settings:
         api=str(given["api"]),
         authority=str(given["authority"]),
         token_file=Path(given["token_file"]),
+        resolver=str(given["resolver"]),
         names=tuple(given["names"]),
         sources={int(family): tuple(urls) for family, urls in given["sources"].items()},
         folder=Path(given["folder"]),

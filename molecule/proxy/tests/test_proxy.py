@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import socket
+import ssl
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -28,6 +31,10 @@ ECHO = """
 import http.server, json, threading
 class Echo(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
+        if self.headers.get("upgrade") == "websocket":
+            self.wfile.write(b"HTTP/1.1 101 Switching Protocols\\r\\nUpgrade: websocket\\r\\nConnection: upgrade\\r\\n\\r\\n")
+            self.wfile.write(self.rfile.readline().upper())
+            return
         self.rfile.read(int(self.headers.get("content-length", 0)))
         body = json.dumps({"path": self.path, **{name.lower(): value for name, value in self.headers.items()}}).encode()
         self.send_response(200)
@@ -87,6 +94,43 @@ def test_service_sees_the_visitor_and_not_what_he_says_he_is(ask: Ask) -> None:
     assert seen["path"] == "/webhook/x"
     assert "192.0.2.1" not in seen["x-forwarded-for"]
     assert seen["x-forwarded-proto"] == "https"
+
+
+def test_connection_that_is_upgraded_carries_both_ways(nginx: None) -> None:
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with (
+        socket.create_connection((os.environ["PI_ADDRESS"], PORT), timeout=30) as plain,
+        context.wrap_socket(plain) as secure,
+    ):
+        secure.sendall(b"GET /push HTTP/1.1\r\nHost: shop\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\nhello\n")
+        answer = secure.makefile("rb")
+        assert b" 101 " in answer.readline()
+        while answer.readline().strip():
+            pass
+        assert answer.readline() == b"HELLO\n"
+
+
+@pytest.mark.parametrize(
+    ("offer", "taken"),
+    [
+        ("-tls1_3", True),
+        ("-tls1_2 -cipher ECDHE+AESGCM", True),
+        ("-tls1_2 -cipher ECDHE+CHACHA20", True),
+        # Without forward secrecy, without authenticated encryption, with broken ones, and what came before.
+        ("-tls1_2 -cipher kRSA:@SECLEVEL=0", False),
+        ("-tls1_2 -cipher ECDHE+AES+SHA256:ECDHE+SHA1:@SECLEVEL=0", False),
+        ("-tls1_2 -cipher aNULL:eNULL:3DES:RC4:@SECLEVEL=0", False),
+        ("-tls1_1 -cipher ALL:@SECLEVEL=0", False),
+        ("-tls1 -cipher ALL:@SECLEVEL=0", False),
+    ],
+)
+def test_only_sound_tls_is_spoken(nginx: None, offer: str, taken: bool) -> None:
+    command = ["openssl", "s_client", "-connect", f"{os.environ['PI_ADDRESS']}:{PORT}", "-brief", *offer.split()]
+    done = subprocess.run(command, input="", capture_output=True, text=True, timeout=60, check=False)
+    told = done.stdout + done.stderr
+    assert ("Ciphersuite:" in told) == taken, told
+    assert "no cipher match" not in told or not taken
 
 
 def test_what_tells_about_the_inside_is_not_passed_on(ask: Ask) -> None:
