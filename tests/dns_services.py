@@ -6,6 +6,7 @@ import datetime
 import http.server
 import ipaddress
 import json
+import socketserver
 import ssl
 import threading
 import urllib.parse
@@ -163,3 +164,38 @@ class _Talk(http.server.BaseHTTPRequestHandler):
 
     def log_message(self, *words: Any) -> None:
         """Say nothing."""
+
+
+class Dns(socketserver.ThreadingUDPServer):
+    """Answers for the texts of `services` as a name server does, and with nothing for all else."""
+
+    daemon_threads = True
+
+    def __init__(self, services: DnsServices, port: int) -> None:
+        super().__init__(("127.0.0.1", port), _Query)
+        self.services = services
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+
+class _Query(socketserver.BaseRequestHandler):
+    server: Dns
+
+    def handle(self) -> None:
+        """One question: a header, labels with their lengths, type and class."""
+        packet, connection = self.request
+        end = packet.index(b"\0", 12)
+        labels, place = [], 12
+        while place < end:
+            labels.append(packet[place + 1 : place + 1 + packet[place]].decode())
+            place += 1 + packet[place]
+        kind = int.from_bytes(packet[end + 1 : end + 3], "big")
+        texts = self.server.services.texts(".".join(labels).lower()) if kind == 16 else []
+        header = packet[:2] + b"\x85\x80\0\1" + len(texts).to_bytes(2, "big") + b"\0\0\0\0"
+        answers = [self.record(text.encode()) for text in texts]
+        connection.sendto(header + packet[12 : end + 5] + b"".join(answers), self.client_address)
+
+    @staticmethod
+    def record(text: bytes) -> bytes:
+        """A TXT record of the name that was asked for."""
+        data = len(text).to_bytes(1, "big") + text
+        return b"\xc0\x0c\0\x10\0\1\0\0\0\0" + len(data).to_bytes(2, "big") + data

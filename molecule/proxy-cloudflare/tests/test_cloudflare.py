@@ -20,7 +20,8 @@ for pair in NETWORKS; do docker network create --subnet "${pair#*=}" "proxy-${pa
 docker run --detach --name proxy-test-echo --network proxy-somebody --network-alias n8n --network-alias rate_limiter \
   PYTHON python3 -c "$1"
 docker create --name proxy-test --network proxy-somebody --user 101:101 --read-only --cap-drop ALL \
-  --tmpfs /tmp:mode=1777 --volume /etc/pi-commerce/proxy:/etc/pi-commerce:ro PROXY nginx -c /etc/pi-commerce/nginx.conf -g 'daemon off;'
+  --tmpfs /tmp:mode=1777 --volume /etc/pi-commerce/proxy:/etc/pi-commerce:ro PROXY \
+  nginx -c /etc/pi-commerce/nginx.conf -g 'daemon off;'
 docker network connect --alias proxy-test proxy-cloudflare proxy-test
 docker network connect --alias proxy-test proxy-vpn proxy-test
 docker start proxy-test

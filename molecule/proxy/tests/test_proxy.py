@@ -30,9 +30,13 @@ STOP = "docker rm --force proxy-test proxy-test-echo && docker network rm proxy-
 ECHO = """
 import http.server, json, threading
 class Echo(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
     def do_GET(self):
         if self.headers.get("upgrade") == "websocket":
-            self.wfile.write(b"HTTP/1.1 101 Switching Protocols\\r\\nUpgrade: websocket\\r\\nConnection: upgrade\\r\\n\\r\\n")
+            self.send_response(101)
+            self.send_header("upgrade", "websocket")
+            self.send_header("connection", "upgrade")
+            self.end_headers()
             self.wfile.write(self.rfile.readline().upper())
             return
         self.rfile.read(int(self.headers.get("content-length", 0)))
@@ -129,8 +133,8 @@ def test_only_sound_tls_is_spoken(nginx: None, offer: str, taken: bool) -> None:
     command = ["openssl", "s_client", "-connect", f"{os.environ['PI_ADDRESS']}:{PORT}", "-brief", *offer.split()]
     done = subprocess.run(command, input="", capture_output=True, text=True, timeout=60, check=False)
     told = done.stdout + done.stderr
-    assert ("Ciphersuite:" in told) == taken, told
-    assert "no cipher match" not in told or not taken
+    # What is not taken is refused by the other side, not by this one's openssl.
+    assert ("Ciphersuite:" if taken else " alert ") in told, told
 
 
 def test_what_tells_about_the_inside_is_not_passed_on(ask: Ask) -> None:
