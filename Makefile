@@ -35,7 +35,7 @@ MACHINE := $(PYTHON) molecule/shared/$(if $(filter vm,$(PI_KIND)),vm.py,virtual_
 # The machines that `make audit` looks at.
 INVENTORY ?= $(lastword $(VIRTUAL))
 
-.PHONY: help setup lock engine images up down clean status audit drill ssh restart lose rescue-kit docs hooks bench
+.PHONY: help setup lock engine images up down clean status audit drill probe ssh restart lose rescue-kit docs hooks bench
 .PHONY: test test-full lint unit services site interruptions molecule molecule-up molecule-down vm rebuild faults
 
 help: ## Show this list
@@ -110,6 +110,10 @@ KIT ?= rescue
 
 rescue-kit: setup ## Write what a stranger needs to bring back the machines of INVENTORY: one encrypted file and a page
 	@$(PYTHON) ops/rescue_kit.py $(INVENTORY) $(KIT)
+
+probe: setup ## Look at the virtual Pi from outside: all ports, from the house and from afar, IPv4 and IPv6
+	@$(MACHINE) up
+	@$(PYTHON) molecule/shared/probe.py
 
 lose: setup ## Take the virtual Pi away as a fire would; the far repository stays
 	@$(MACHINE) lose
