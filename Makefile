@@ -173,9 +173,10 @@ bench: setup ## Measure on a virtual Pi of its own: make bench WHAT=converge (KE
 
 # What is wrong on purpose, by what it is done to; the table of it is printed at the end.
 FAULTS_backup := tests/services/test_drill.py
+FAULTS_lockout := tests/faults/test_lockout.py
 
 faults: images ## Do harm on purpose and see it found: make faults WHAT=backup
-	@[ -n "$(FAULTS_$(WHAT))" ] || { echo "WHAT=$(WHAT): set it to backup" >&2; exit 2; }
+	@[ -n "$(FAULTS_$(WHAT))" ] || { echo "WHAT=$(WHAT): set it to backup or lockout" >&2; exit 2; }
 	$(ALONE) FULL=1 pytest $(FAULTS_$(WHAT))
 
 # Molecule's machines: one that roles are applied to and one that stays bare.

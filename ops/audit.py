@@ -82,6 +82,7 @@ def facts(answers: dict[str, Answer]) -> dict[str, object]:
         **network_state.sshd(answers["sshd"].output),
         "socket": answers["socket"].output.strip() == "active",
         "client": "",
+        "home": "",
     }
     attached = network_state.attached(json.loads(answers["addresses"].output or "[]"))
     network = {

@@ -51,7 +51,7 @@ def sshd(settings: str) -> dict:
 
 
 def login(proc: str, pid: int) -> dict:
-    """The connection by which the process `pid` came in: `client` (address) and `port` here; "" and 0 for none.
+    """The connection by which the process `pid` came in: `client` (address), `port` here, `home`; "", 0, "" for none.
 
     sudo does not pass SSH_CONNECTION on, but some process on the way here has it.
     """
@@ -64,12 +64,12 @@ def login(proc: str, pid: int) -> dict:
                 parent = int(source.read().rpartition(")")[2].split()[1])
         except OSError:
             break
-        for entry in environment:
-            if entry.startswith("SSH_CONNECTION="):
-                client, _, _, port = entry.partition("=")[2].split()
-                return {"client": client, "port": int(port)}
+        known = dict(entry.split("=", 1) for entry in environment if "=" in entry)
+        if "SSH_CONNECTION" in known:
+            client, _, _, port = known["SSH_CONNECTION"].split()
+            return {"client": client, "port": int(port), "home": known.get("HOME", "")}
         pid = parent
-    return {"client": "", "port": 0}
+    return {"client": "", "port": 0, "home": ""}
 
 
 def attached(interfaces: list) -> list:

@@ -220,6 +220,7 @@ RULES: dict[str, Rule] = {
     "site_address": Rule("a host name or an address, without https:// and without a port", is_host),
     "ssh_max_auth_tries": _whole(1, 100),
     "ssh_port": _whole(1, 65535),
+    "ssh_port_before": _whole(1, 65535),
     "stack_wait_seconds": _whole(1, 86400),
 }
 

@@ -15,7 +15,7 @@ import pytest
 
 PASSWORD = "the password of this test"
 NETWORK = {
-    "ssh": {"ports": [22], "passwords": False, "socket": False, "client": ""},
+    "ssh": {"ports": [22], "passwords": False, "socket": False, "client": "", "home": ""},
     "attached": ["192.168.7.0/24"],
     "legacy_tables": False,
     "iptables_backend": "",

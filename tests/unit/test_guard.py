@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -103,6 +102,20 @@ def test_older_copy_is_the_proven_one(guard: Guard, tree: Path) -> None:
     assert whole(tree) == before
 
 
+def test_what_was_proven_last_is_put_back_and_not_what_somebody_left_unread(
+    guard: Guard, tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "prove_newer", lambda at: None)
+    guard.arm([str(tree)], 60)
+    guard.disarm()
+    before = whole(tree)
+    (tree / "conf.d/0-unread.conf").write_text("AllowUsers nobody\n")
+    guard.arm([str(tree)], 60)
+    assert guard.restore("")["put_back"] == [str(tree)]
+    assert whole(tree) == before
+    assert b"AllowUsers nobody" in next((guard.folder / "replaced").iterdir()).read_bytes()
+
+
 def test_unchanged_settings_are_not_touched(guard: Guard, tree: Path) -> None:
     inode = (tree / "conf.d/a.conf").stat().st_ino
     guard.arm([str(tree)], 60)
@@ -115,7 +128,7 @@ def test_restoring_that_was_cut_off_is_begun_anew(guard: Guard, tree: Path, monk
     guard.arm([str(tree)], 60)
     break_it(tree)
     with monkeypatch.context() as broken:
-        broken.setattr(os, "rename", lambda *_: (_ for _ in ()).throw(OSError("power cut")))
+        broken.setattr(saved, "put_back", lambda *_: (_ for _ in ()).throw(OSError("power cut")))
         with pytest.raises(OSError, match="power cut"):
             guard.restore("")
     assert guard.armed()

@@ -47,9 +47,15 @@ def process(proc: Path, pid: int, parent: int, environment: str = "") -> None:
 @pytest.mark.parametrize(
     ("environment", "login"),
     [
-        ("A=b\0SSH_CONNECTION=192.168.7.9 53412 192.168.7.10 22\0", {"client": "192.168.7.9", "port": 22}),
-        ("SSH_CONNECTION=fe80::9%eth0 53412 fe80::10%eth0 2222\0", {"client": "fe80::9%eth0", "port": 2222}),
-        ("A=b\0", {"client": "", "port": 0}),
+        (
+            "HOME=/home/pi\0SSH_CONNECTION=192.168.7.9 53412 192.168.7.10 22\0",
+            {"client": "192.168.7.9", "port": 22, "home": "/home/pi"},
+        ),
+        (
+            "SSH_CONNECTION=fe80::9%eth0 53412 fe80::10%eth0 2222\0",
+            {"client": "fe80::9%eth0", "port": 2222, "home": ""},
+        ),
+        ("A=b\0", {"client": "", "port": 0, "home": ""}),
     ],
 )
 def test_login_is_found_behind_sudo(tmp_path: Path, environment: str, login: dict[str, object]) -> None:
@@ -62,7 +68,7 @@ def test_login_is_found_behind_sudo(tmp_path: Path, environment: str, login: dic
 
 
 def test_process_that_ended_meanwhile_is_no_login(tmp_path: Path) -> None:
-    assert network_state.login(str(tmp_path), 4711) == {"client": "", "port": 0}
+    assert network_state.login(str(tmp_path), 4711) == {"client": "", "port": 0, "home": ""}
 
 
 def test_backend_and_rules_in_the_older_tables() -> None:

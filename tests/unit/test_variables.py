@@ -73,6 +73,7 @@ BAD = [
     ("guard_seconds", 10),
     ("lan_networks", ["192.168.7.x"]),
     ("ssh_port", 65536),
+    ("ssh_port_before", 0),
     ("backup_prune_places", {"far": {"url": "nowhere"}}),
     ("backup_repositories", {}),
     ("backup_repositories", {"near": {}}),

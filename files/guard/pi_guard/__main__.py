@@ -80,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 tell(report)
         else:
             print(json.dumps(status(guard), indent=2))
-    except Refused as problem:
+    except (Refused, OSError) as problem:
         print(f"pi-commerce-guard: {problem}", file=sys.stderr)
         return REFUSED
     return DONE

@@ -48,9 +48,10 @@ class Guard:
         return found
 
     def arm(self, paths: Sequence[str], seconds: int) -> None:
-        """Keep copies of the paths and have them put back in so many seconds.
+        """Keep copies of the paths and have them put back in so many seconds. Raises Refused.
 
-        Where it is armed already, the older copies stay: they are what was proven last. Raises Refused.
+        The copy of a path is what was proven last: a file that somebody has changed since, and that nothing has read
+        yet, may be what locks everybody out. Where it is armed already, its copies stay.
         """
         for path in paths:
             if not os.path.isabs(path) or len(Path(path).parts) < 3:
@@ -64,7 +65,11 @@ class Guard:
                 state = {"paths": [], "wireguard": force.active(force.WIREGUARD_UNIT)}
             for path in dict.fromkeys(paths):
                 if path not in state["paths"]:
-                    self._keep(f"saved/{len(state['paths'])}.tar", saved.pack(Path(path)))
+                    proven = self.folder / "proven" / saved.file_name(path)
+                    # But a key that was taken away stays away.
+                    known = proven.exists() and Path(path).name != ".ssh"
+                    good = proven.read_bytes() if known else saved.pack(Path(path))
+                    self._keep(f"saved/{saved.file_name(path)}", good)
                     state["paths"].append(path)
             state.update(at=connection.now(), boot=connection.boot(), seconds=seconds)
             self._keep("armed.json", json.dumps(state).encode())
@@ -82,6 +87,8 @@ class Guard:
             if not state:
                 raise Refused("the guard is not armed: it was disarmed, or has put the old settings back (see status)")
             connection.prove_newer(state["at"])
+            for path in state["paths"]:
+                self._keep(f"proven/{saved.file_name(path)}", saved.pack(Path(path)))
             stop_timer()
             self._forget()
 
@@ -92,11 +99,7 @@ class Guard:
             if not state:
                 return {}
             here = state["boot"] == connection.boot()
-            changed = [
-                path
-                for index, path in enumerate(state["paths"])
-                if saved.put_back(Path(path), (self.folder / f"saved/{index}.tar").read_bytes())
-            ]
+            changed = [path for path in state["paths"] if self._put_back(path)]
             # While the machine starts, nothing runs yet that would have to read its settings again.
             steps = force.put_in_force(state["paths"], state["wireguard"]) if here else []
             reason = why or (
@@ -109,6 +112,15 @@ class Guard:
             stop_timer()
             self._forget()
         return report
+
+    def _put_back(self, path: str) -> bool:
+        """Whether the path had become something else; that stays beside, for whoever wants to know what it was."""
+        good, found = (self.folder / "saved" / saved.file_name(path)).read_bytes(), saved.pack(Path(path))
+        if found == good:
+            return False
+        self._keep(f"replaced/{saved.file_name(path)}", found)
+        saved.put_back(Path(path), good)
+        return True
 
     def _forget(self) -> None:
         self.mark.unlink()

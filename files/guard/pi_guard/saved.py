@@ -26,10 +26,13 @@ def _without_time(member: tarfile.TarInfo) -> tarfile.TarInfo:
     return member
 
 
-def put_back(path: Path, packed: bytes) -> bool:
-    """Make `path` what it was; whether it had become something else. May be begun anew after a power cut."""
-    if pack(path) == packed:
-        return False
+def file_name(path: str) -> str:
+    """Under which name the copy of a path is kept."""
+    return path.strip("/").replace("/", "-") + ".tar"
+
+
+def put_back(path: Path, packed: bytes) -> None:
+    """Make `path` what it was. May be begun anew after a power cut."""
     beside = path.parent / f".{path.name}.guard"
     _remove(beside)
     with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
@@ -47,7 +50,6 @@ def put_back(path: Path, packed: bytes) -> bool:
     if members:
         os.rename(beside, path)
     os.sync()
-    return True
 
 
 def _remove(path: Path) -> None:
