@@ -35,7 +35,7 @@ MACHINE := $(PYTHON) molecule/shared/$(if $(filter vm,$(PI_KIND)),vm.py,virtual_
 # The machines that `make audit` looks at.
 INVENTORY ?= $(lastword $(VIRTUAL))
 
-.PHONY: help setup lock engine images up down clean status audit drill ssh restart lose rescue-kit vpn-client docs hooks bench
+.PHONY: help setup lock engine images up down clean status audit drill probe ssh restart lose rescue-kit vpn-client docs hooks bench
 .PHONY: test test-full lint unit services site interruptions molecule molecule-up molecule-down vm rebuild faults
 
 help: ## Show this list
@@ -116,6 +116,10 @@ vpn-client: setup ## Add a device to the VPN of INVENTORY and show what it impor
 	@[ -n "$(NAME)" ] || { echo "NAME is not set: say what the device is called, make vpn-client NAME=phone" >&2; exit 2; }
 	@$(PYTHON) ops/vpn_client.py $(INVENTORY) $(NAME) $(if $(PUBLIC_KEY),--public-key=$(PUBLIC_KEY)) $(if $(NEW),--new) $(if $(REMOVE),--remove)
 
+probe: setup ## Look at the virtual Pi from outside: all ports, from the house and from afar, IPv4 and IPv6
+	@$(MACHINE) up
+	@$(PYTHON) molecule/shared/probe.py
+
 lose: setup ## Take the virtual Pi away as a fire would; the far repository stays
 	@$(MACHINE) lose
 
@@ -174,9 +178,10 @@ bench: setup ## Measure on a virtual Pi of its own: make bench WHAT=converge (KE
 
 # What is wrong on purpose, by what it is done to; the table of it is printed at the end.
 FAULTS_backup := tests/services/test_drill.py
+FAULTS_lockout := tests/faults/test_lockout.py
 
 faults: images ## Do harm on purpose and see it found: make faults WHAT=backup
-	@[ -n "$(FAULTS_$(WHAT))" ] || { echo "WHAT=$(WHAT): set it to backup" >&2; exit 2; }
+	@[ -n "$(FAULTS_$(WHAT))" ] || { echo "WHAT=$(WHAT): set it to backup or lockout" >&2; exit 2; }
 	$(ALONE) FULL=1 pytest $(FAULTS_$(WHAT))
 
 # Molecule's machines: one that roles are applied to and one that stays bare.

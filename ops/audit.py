@@ -23,12 +23,14 @@ from gevent import monkey
 monkey.patch_all()
 
 import argparse
+import json
 import logging
 import secrets
 import sys
 
 import checks
 import gevent
+import network_state
 from ansible.errors import AnsibleError
 from ansible_connector import site
 from apt_mirrors import find_mirrors
@@ -52,6 +54,9 @@ _RELEASE = {
     "release": "cat /etc/os-release",
     "sources": "for file in /etc/apt/sources.list /etc/apt/sources.list.d/*; do "
     '[ ! -f "$file" ] || { echo "file|$file"; cat "$file"; }; done',
+    "sshd": "sshd -T",
+    "socket": "systemctl show --property ActiveState --value ssh.socket",
+    "addresses": "ip -json address",
 }
 
 
@@ -73,7 +78,26 @@ def facts(answers: dict[str, Answer]) -> dict[str, object]:
     release = {key: value.strip("\"'") for key, value in lines}
     parts = [part.split("\n", 1) for part in ("\n" + answers["sources"].output).split("\nfile|") if part]
     mirrors = find_mirrors(dict(parts), release.get("VERSION_CODENAME", ""))
-    return {"os_id": release.get("ID"), "os_version": release.get("VERSION_ID"), "apt_mirror": mirrors.main}
+    ssh = {
+        **network_state.sshd(answers["sshd"].output),
+        "socket": answers["socket"].output.strip() == "active",
+        "client": "",
+        "home": "",
+    }
+    attached = network_state.attached(json.loads(answers["addresses"].output or "[]"))
+    network = {
+        "ssh": ssh,
+        "attached": attached,
+        "legacy_tables": False,
+        "iptables_backend": "",
+        "firewall_running": True,
+    }
+    return {
+        "os_id": release.get("ID"),
+        "os_version": release.get("VERSION_ID"),
+        "apt_mirror": mirrors.main,
+        "network": network,
+    }
 
 
 def audit(host: Host, plays: Site) -> list[Row]:

@@ -29,6 +29,7 @@ from ansible.playbook.play import Play
 from ansible.playbook.task import Task
 from ansible.plugins.loader import init_plugin_loader, lookup_loader
 from ansible.template import Templar, trust_as_template
+from ansible.vars.hostvars import HostVars
 from ansible.vars.manager import VariableManager
 
 # The modules of this project can be imported here as they can on a Pi.
@@ -78,6 +79,8 @@ class Site:
             self._loader.set_vault_secrets(self._passwords)
             self._manager = InventoryManager(loader=self._loader, sources=[inventory])
             self._variables = VariableManager(self._loader, self._manager, CLI.version_info(gitinfo=False))
+            # From now on every machine knows the others' variables.
+            HostVars(self._manager, self._variables, self._loader)
             self._plays = Playbook.load(str(ROOT / "site.yml"), self._variables, self._loader).get_plays()
         except AnsibleError as error:
             raise CannotRead(str(error)) from error
@@ -140,7 +143,7 @@ class Site:
             return
         file = Path(task.get_path().rpartition(":")[0]).parent / templar.template(task.args["_raw_params"])
         blocks = load_list_of_blocks(
-            self._loader.load_from_file(str(file)),
+            self._loader.load_from_file(str(file), trusted_as_template=True),
             play,
             parent_block=task.build_parent_block(),
             role=task._role,
@@ -219,7 +222,17 @@ def plain(value: Any) -> Any:
 NO_STATE = {
     *(
         f"ansible.builtin.{name}"
-        for name in ("assert", "command", "debug", "include_role", "meta", "shell", "wait_for_connection")
+        for name in (
+            "assert",
+            "command",
+            "debug",
+            "fail",
+            "include_role",
+            "meta",
+            "shell",
+            "wait_for",
+            "wait_for_connection",
+        )
     ),
     "ansible.builtin.validate_argument_spec",
     "leftovers",

@@ -21,9 +21,16 @@ import subprocess
 MANAGED = (
     "/etc/pi-commerce",
     "/etc/*/*pi-commerce*",
+    "/etc/fail2ban/*/*pi-commerce*",
+    "/etc/ssh/sshd_config.d/*pi-commerce*",
+    "/etc/systemd/system/*pi-commerce*",
+    "/etc/systemd/system/ssh.socket.d/*pi-commerce*",
     "/etc/docker/daemon.json",
+    "/etc/default/ufw",
+    "/etc/ufw/*",
     "/usr/local/*/pi-commerce*",
     "/var/lib/pi-commerce.unapplied-*",
+    "/var/lib/pi-commerce/guard/armed.json",
 )
 # Marks of files that were changed and are not yet in force, and how half-written files begin (module `file_tree`).
 UNAPPLIED = "/var/lib/pi-commerce.unapplied-"

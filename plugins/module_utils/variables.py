@@ -58,6 +58,32 @@ def is_host(value: str) -> bool:
     return is_address(value) or (named and all(re.fullmatch(LABEL, label) for label in labels))
 
 
+def is_network(value: Any) -> bool:
+    """Whether the text is a network or an address, IPv4 or IPv6, without bits beyond its prefix."""
+    try:
+        ipaddress.ip_network(value)
+    except (ValueError, TypeError):
+        return False
+    return isinstance(value, str)
+
+
+def is_port(value: Any) -> bool:
+    """Whether the text is a port with its protocol, such as 2377/tcp."""
+    match = re.fullmatch(r"(\d{1,5})/(tcp|udp)", str(value))
+    return match is not None and 0 < int(match[1]) <= 65535
+
+
+def is_firewall_rule(value: Any) -> bool:
+    """Whether an entry of firewall_rules has a name, a port with its protocol, and an exposure."""
+    return (
+        isinstance(value, Mapping)
+        and set(value) == {"name", "port", "protocol", "exposure"}
+        and re.fullmatch(IDENTIFIER, str(value["name"])) is not None
+        and is_port(f"{value['port']}/{value['protocol']}")
+        and value["exposure"] in ("lan", "vpn", "public")
+    )
+
+
 def is_time_zone(value: str) -> bool:
     """Whether this computer's time zone database knows the name; a computer without one believes it."""
     known = zoneinfo.available_timezones()
@@ -173,6 +199,27 @@ RULES: dict[str, Rule] = {
     "drill_overdue_days": _whole(1, 366),
     "drill_parts": _whole(1, 120),
     "drill_window_minutes": _whole(1, 1440),
+    "fail2ban_ban_minutes": _whole(1, 1440),
+    "fail2ban_find_minutes": _whole(1, 1440),
+    "fail2ban_ignore": _each(Rule("an address or a network such as 192.168.7.0/24", is_network)),
+    "fail2ban_max_retry": _whole(2, 100),
+    "firewall_group_ports": Rule(
+        "a mapping of inventory groups, each a list of ports such as 2377/tcp",
+        lambda groups: all(
+            isinstance(ports, list) and all(is_port(port) for port in ports) for ports in groups.values()
+        ),
+    ),
+    "firewall_rules": _each(Rule("a mapping with name, port, protocol (tcp or udp) and exposure", is_firewall_rule)),
+    "firewall_sources": Rule(
+        "a mapping of names (ssh, proxy), each a list of networks such as 192.168.7.0/24",
+        lambda names: all(
+            isinstance(networks, list) and all(is_network(network) for network in networks)
+            for networks in names.values()
+        ),
+    ),
+    "firewall_ssh_ports": _each(_whole(1, 65535)),
+    "guard_seconds": _whole(45, 3600),
+    "lan_networks": _each(Rule("a network such as 192.168.7.0/24", is_network)),
     "n8n_heap_mib": _whole(384, 65536),
     "n8n_start_seconds": _whole(30, 3600),
     "n8n_owner_email": _matching("an e-mail address", r"[^\s@\"'<>]+@([a-z0-9A-Z-]+\.)+[a-zA-Z][a-z0-9A-Z-]+"),
@@ -210,6 +257,8 @@ RULES: dict[str, Rule] = {
     ),
     "site_address": Rule("a host name or an address, without https:// and without a port", is_host),
     "ssh_max_auth_tries": _whole(1, 100),
+    "ssh_port": _whole(1, 65535),
+    "ssh_port_before": _whole(1, 65535),
     "stack_wait_seconds": _whole(1, 86400),
     "wireguard_endpoint": Rule(
         "empty, or a host name or an address without a port", lambda value: not value or is_host(value)

@@ -14,10 +14,11 @@ options:
   state:
     description:
       - What is wanted. C(absent) removes what had come only for these packages too, and nothing that was not needed
-        before either. Configuration files and data of removed packages stay.
+        before either. Data of removed packages stays.
     type: str
     choices: [present, absent]
     default: present
+  purge: {description: Whether configuration files of removed packages go too., type: bool, default: false}
   lock_seconds: {description: How long to wait for another apt or dpkg., type: int, default: 600}
 attributes:
   check_mode: {support: full}
@@ -72,6 +73,7 @@ def main() -> None:
         argument_spec={
             "names": {"type": "list", "elements": "str", "required": True},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            "purge": {"type": "bool", "default": False},
             "lock_seconds": {"type": "int", "default": 600},
         },
         supports_check_mode=True,
@@ -89,7 +91,8 @@ def main() -> None:
             run(module, [*apt, "update"], "reading the package lists")
             run(module, [*apt, "install", "--no-install-recommends", *packages], f"installing {', '.join(packages)}")
         else:
-            run(module, [*apt, "remove", *packages], f"removing {', '.join(packages)}")
+            purge = ["--purge"] if module.params["purge"] else []
+            run(module, [*apt, "remove", *purge, *packages], f"removing {', '.join(packages)}")
     text = "".join(f"{name}\n" for name in packages)
     diff = {"before": "", "after": text} if state == "present" else {"before": text, "after": ""}
     module.exit_json(changed=bool(packages), packages=packages, diff=diff)

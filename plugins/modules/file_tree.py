@@ -51,6 +51,11 @@ options:
         due until it has succeeded, so that the next run makes good one that was killed in between (a handler would
         be forgotten).
     type: str
+  before:
+    description:
+      - Shell command that is run before the first file is touched, only where one will be or where I(apply) is still
+        due. Where it fails nothing is touched.
+    type: str
   marks: {description: How the paths of these marks begin., type: path, default: /var/lib/pi-commerce.unapplied-}
 attributes:
   check_mode: {support: full}
@@ -289,14 +294,16 @@ class Due:
 
     def settle(self) -> None:
         """Run the command; the mark goes when it has succeeded."""
-        shell = ["/bin/sh", "-c", self.command or ""]
-        done = subprocess.run(shell, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
-        if done.returncode:
-            raise Refused(
-                f"{self.command}: exit code {done.returncode}: {done.stdout.strip()}. The files are written but not in "
-                "force; correct them and run again"
-            )
+        shell(self.command or "", "The files are written but not in force; correct them and run again")
         os.unlink(self.path)
+
+
+def shell(command: str, otherwise: str) -> None:
+    """Run a command that has to succeed; `otherwise` says what it means where it does not."""
+    words = ["/bin/sh", "-c", command]
+    done = subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    if done.returncode:
+        raise Refused(f"{command}: exit code {done.returncode}: {done.stdout.strip()}. {otherwise}")
 
 
 def undeclared(root: str, purge: list, files: list[Entry]) -> list[str]:
@@ -334,7 +341,9 @@ def apply(module: AnsibleModule) -> dict:
     folders, files = read_request(module.params, module.check_mode)
     due = Due(module.params["marks"], module.params["root"], module.params["apply"])
     removed = sorted({*undeclared(module.params["root"], module.params["purge"], files), *abandoned(folders)})
-    if not module.check_mode and (removed or any(outdated(module, entry) for entry in folders + files)):
+    if not module.check_mode and (removed or due or any(outdated(module, entry) for entry in folders + files)):
+        if module.params["before"]:
+            shell(module.params["before"], "No file was touched now")
         due.set()
     written, adjusted, diffs = [], [], []
     for folder in folders:
@@ -424,6 +433,7 @@ def main() -> None:
             "directories": {"type": "list", "elements": "dict", "default": [], "options": folder_options},
             "purge": {"type": "list", "elements": "str", "default": []},
             "apply": {"type": "str"},
+            "before": {"type": "str"},
             "marks": {"type": "path", "default": "/var/lib/pi-commerce.unapplied-"},
         },
         supports_check_mode=True,

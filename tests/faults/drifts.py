@@ -143,7 +143,7 @@ DRIFTS = [
         "echo 'PasswordAuthentication yes' >> /etc/ssh/sshd_config.d/10-pi-commerce.conf\n"
         "systemctl reload ssh",
         restored="sshd -T | grep -qx 'maxauthtries 4'"
-        " && ! grep -q PasswordAuthentication /etc/ssh/sshd_config.d/10-pi-commerce.conf",
+        " && ! grep -q 'PasswordAuthentication yes' /etc/ssh/sshd_config.d/10-pi-commerce.conf",
     ),
     _in_file(
         "deleted kernel settings",

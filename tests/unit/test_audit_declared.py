@@ -14,7 +14,14 @@ import plays
 import pytest
 
 PASSWORD = "the password of this test"
-DEBIAN_13 = {"os_id": "debian", "os_version": "13", "apt_mirror": "http://mirror.test/debian"}
+NETWORK = {
+    "ssh": {"ports": [22], "passwords": False, "socket": False, "client": "", "home": ""},
+    "attached": ["192.168.7.0/24"],
+    "legacy_tables": False,
+    "iptables_backend": "",
+    "firewall_running": True,
+}
+DEBIAN_13 = {"os_id": "debian", "os_version": "13", "apt_mirror": "http://mirror.test/debian", "network": NETWORK}
 # In a process of its own, as Ansible reads its settings once; prints what each check makes of the plays.
 READ = """
 import json, sys

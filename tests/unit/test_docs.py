@@ -79,7 +79,7 @@ CHANGES = [
         ["docs/services.md", "docs/variables.md", "roles/catalog/README.md"],
     ),
     ("site.yml", "Watch the services", "Observe", ["docs/playbooks.md"]),
-    ("roles/ssh/tasks/main.yml", "10-pi-commerce.conf", "11-pi-commerce.conf", ["roles/ssh/README.md"]),
+    ("roles/docker/tasks/engine.yml", "path: daemon.json", "path: engine.json", ["roles/docker/README.md"]),
     ("roles/docker/tasks/uninstall.yml", "The engine goes", "It goes", ["roles/docker/README.md"]),
     ("docs/decisions/0003-memory.md", "# 0003: Memory", "# 0003: All memory", ["docs/decisions/README.md"]),
     ("docs/services.md", "# Services\n", "# Our services\n", ["docs/services.md"]),
@@ -161,10 +161,10 @@ REFUSED = [
         r"services\.redis\.read_only: must be true",
     ),
     (
-        "roles/ssh/tasks/main.yml",
+        "roles/docker/tasks/engine.yml",
         "  file_tree:",
         '  when: "a =="\n  file_tree:',
-        r"roles/ssh/tasks/main\.yml: .*mend",
+        r"roles/docker/tasks/engine\.yml: .*mend",
     ),
     ("docs/decisions/0003-memory.md", "# 0003: ", "# ", r"docs/decisions/0003-memory\.md: its first line must be"),
     (

@@ -215,3 +215,29 @@ def test_no_secret_in_output_diff_or_journal(tmp_path: Path) -> None:
     for part in (CANARY + CANARY[::-1]).split("\n"):
         assert not part or part not in output
         assert not part or part not in logged
+
+
+def test_command_before_comes_before_the_first_file_and_only_where_one_is_touched(tmp_path: Path) -> None:
+    root, marks = tmp_path / "tree", str(tmp_path / "mark-")
+    options: dict[str, Any] = {
+        "files": [file("a", "new\n")],
+        "before": f"cat {root}/a >> {tmp_path}/seen 2>&1; echo asked >> {tmp_path}/seen",
+        "marks": marks,
+    }
+    root.mkdir()
+    (root / "a").write_text("old\n")
+    run(root, **options, _ansible_check_mode=True)
+    assert not (tmp_path / "seen").exists()
+    run(root, **options)
+    run(root, **options)
+    assert (tmp_path / "seen").read_text() == "old\nasked\n"
+
+
+def test_nothing_is_touched_where_the_command_before_fails(tmp_path: Path) -> None:
+    failed = run(
+        tmp_path / "tree", files=[file("a")], before="echo not today; exit 3", apply="true", marks=str(tmp_path / "m-")
+    )
+    assert failed["failed"]
+    assert "not today" in failed["msg"]
+    assert not (tmp_path / "tree").exists()
+    assert not list(tmp_path.glob("m-*"))

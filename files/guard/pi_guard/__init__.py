@@ -1,0 +1,1 @@
+"""The dead man's guard: settings of the network are put back unless a new connection proves that it still comes in."""

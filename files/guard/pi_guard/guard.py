@@ -1,0 +1,161 @@
+"""Armed, disarmed, restored: the state of the guard, kept on the disk."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from . import connection, force, saved
+from .errors import Refused
+
+FOLDER = Path("/var/lib/pi-commerce/guard")
+UNIT = "pi-commerce-guard.service"
+TIMER = "pi-commerce-guard.timer"
+
+
+class Guard:
+    """The guard whose state lies in a folder."""
+
+    def __init__(self, folder: Path = FOLDER) -> None:
+        """Nothing is read yet."""
+        self.folder = folder
+        self.mark, self.report_file = folder / "armed.json", folder / "report.json"
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """One at a time: the timer may come while somebody disarms."""
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with (self.folder / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def armed(self) -> dict[str, Any]:
+        """What is guarded, empty where nothing is."""
+        found: dict[str, Any] = json.loads(self.mark.read_text(encoding="utf-8")) if self.mark.exists() else {}
+        return found
+
+    def report(self) -> dict[str, Any]:
+        """What the last restoring did, empty where there was none since the guard was armed."""
+        kept = self.report_file
+        found: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
+        return found
+
+    def arm(self, paths: Sequence[str], seconds: int) -> None:
+        """Keep copies of the paths and have them put back in so many seconds. Raises Refused.
+
+        The copy of a path is what was proven last: a file that somebody has changed since, and that nothing has read
+        yet, may be what locks everybody out. Where it is armed already, its copies stay.
+        """
+        for path in paths:
+            if not os.path.isabs(path) or len(Path(path).parts) < 3:
+                raise Refused(f"{path!r}: must be absolute and lie at least two folders deep")
+        with self.alone():
+            state = self.armed()
+            fresh = not state
+            if fresh:
+                shutil.rmtree(self.folder / "saved", ignore_errors=True)
+                self.report_file.unlink(missing_ok=True)
+                state = {"paths": [], "wireguard": force.active(force.WIREGUARD_UNIT)}
+            for path in dict.fromkeys(paths):
+                if path not in state["paths"]:
+                    proven = self.folder / "proven" / saved.file_name(path)
+                    # But a key that was taken away stays away.
+                    known = proven.exists() and Path(path).name != ".ssh"
+                    good = proven.read_bytes() if known else saved.pack(Path(path))
+                    self._keep(f"saved/{saved.file_name(path)}", good)
+                    state["paths"].append(path)
+            state.update(at=connection.now(), boot=connection.boot(), seconds=seconds)
+            self._keep("armed.json", json.dumps(state).encode())
+            try:
+                start_timer(seconds)
+            except subprocess.CalledProcessError as problem:
+                if fresh:
+                    self.mark.unlink()
+                raise Refused(f"systemd does not take the timer, nothing may be changed: {problem.stdout}") from problem
+
+    def disarm(self) -> None:
+        """Leave things as they are now. Raises Refused where this connection does not prove them."""
+        with self.alone():
+            state = self.armed()
+            if not state:
+                raise Refused("the guard is not armed: it was disarmed, or has put the old settings back (see status)")
+            connection.prove_newer(state["at"])
+            for path in state["paths"]:
+                self._keep(f"proven/{saved.file_name(path)}", saved.pack(Path(path)))
+            stop_timer()
+            self._forget()
+
+    def restore(self, why: str) -> dict[str, Any]:
+        """Put everything back; the report of it, empty where nothing was armed."""
+        with self.alone():
+            state = self.armed()
+            if not state:
+                return {}
+            here = state["boot"] == connection.boot()
+            changed = [path for path in state["paths"] if self._put_back(path)]
+            # While the machine starts, nothing runs yet that would have to read its settings again.
+            steps = force.put_in_force(state["paths"], state["wireguard"]) if here else []
+            reason = why or (
+                f"no new connection came within {state['seconds']} s"
+                if here
+                else "the machine started again before a new connection had come"
+            )
+            report = {"why": reason, "put_back": changed, "steps": steps}
+            self._keep("report.json", json.dumps(report, indent=2).encode())
+            stop_timer()
+            self._forget()
+        return report
+
+    def _put_back(self, path: str) -> bool:
+        """Whether the path had become something else; that stays beside, for whoever wants to know what it was."""
+        good, found = (self.folder / "saved" / saved.file_name(path)).read_bytes(), saved.pack(Path(path))
+        if found == good:
+            return False
+        self._keep(f"replaced/{saved.file_name(path)}", found)
+        saved.put_back(Path(path), good)
+        return True
+
+    def _forget(self) -> None:
+        self.mark.unlink()
+        shutil.rmtree(self.folder / "saved", ignore_errors=True)
+
+    def _keep(self, name: str, content: bytes) -> None:
+        """Write a file in one step, for root alone, and have it on the disk."""
+        path = self.folder / name
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        beside = path.with_suffix(".new")
+        with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as target:
+            target.write(content)
+            target.flush()
+            os.fsync(target.fileno())
+        os.rename(beside, path)
+
+
+def start_timer(seconds: int) -> None:
+    """Have systemd start the unit that puts everything back. Raises subprocess.CalledProcessError."""
+    stop_timer()
+    subprocess.run(
+        (
+            "systemd-run",
+            f"--on-active={seconds}",
+            "--timer-property=AccuracySec=1s",
+            f"--unit={UNIT}",
+        ),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=force.SECONDS,
+        check=True,
+    )
+
+
+def stop_timer() -> None:
+    """Take the timer away, if there is one."""
+    subprocess.run(("systemctl", "stop", TIMER), stderr=subprocess.DEVNULL, timeout=force.SECONDS, check=False)

@@ -1,0 +1,154 @@
+"""Who fails too often is kept out of the machine and of its containers, and let in again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from testinfra.host import Host
+
+# A second host, as the Pi sees it: a network of its own at the other end of a cable.
+HERE, THERE = "198.51.100.1", "198.51.100.2"
+CABLE = f"""
+set -eu
+ip netns add pct-stranger
+ip link add pct-cable type veth peer name eth0 netns pct-stranger
+ip address add {HERE}/24 dev pct-cable
+ip link set pct-cable up
+ip -n pct-stranger address add {THERE}/24 dev eth0
+ip -n pct-stranger link set eth0 up
+"""
+# Answers as the proxy does, and writes its log as the proxy does.
+PROXY = """
+import http.server
+class Web(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        status = 401 if self.path == "/rest/login" else 404 if "wp-" in self.path else 200
+        self.send_response(status)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+        line = f'{self.client_address[0]} - [2030-01-01T00:00:00+00:00] "{self.command} {self.path}" {status} 0 0.001'
+        print(line, flush=True)
+    do_POST = do_GET
+    def log_message(self, *words):
+        pass
+http.server.HTTPServer(("", 8000), Web).serve_forever()
+"""
+ASK = """
+import sys, urllib.error, urllib.request
+method, url, times = sys.argv[1], sys.argv[2], int(sys.argv[3])
+for _ in range(times):
+    try:
+        urllib.request.urlopen(urllib.request.Request(url, method=method), timeout=3)
+    except urllib.error.HTTPError:
+        continue
+"""
+
+Stranger = Callable[..., int]
+
+
+@pytest.fixture(scope="module")
+def stranger(host: Host, variables: dict[str, Any]) -> Iterator[Stranger]:
+    """Runs a command elsewhere; its exit code."""
+    host.check_output("bash -c %s", CABLE)
+    log = "--log-driver journald --log-opt tag=proxy"
+    run = f"docker run --detach --name pi-commerce-proxy-1 --publish 0.0.0.0:8095:8000 {log}"
+    host.check_output(run + " %s python3 -c %s", variables["images"]["python"], PROXY)
+
+    def elsewhere(command: str, *words: object) -> int:
+        return int(host.run("ip netns exec pct-stranger " + command, *words).rc)
+
+    try:
+        deadline = time.monotonic() + 60
+        while elsewhere("python3 -c %s GET %s 1", ASK, f"http://{HERE}:8095/"):
+            assert time.monotonic() < deadline, "nobody answers there"
+            time.sleep(0.3)
+        yield elsewhere
+    finally:
+        host.check_output("docker rm --force pi-commerce-proxy-1")
+        host.check_output("ip link delete pct-cable; ip netns delete pct-stranger")
+
+
+def reaches(stranger: Stranger) -> dict[str, bool]:
+    """What the second host gets to: the SSH server, and a port of a container."""
+    connect = "timeout 3 bash -c '</dev/tcp/{}/{}'"
+    return {name: stranger(connect.format(HERE, port)) == 0 for name, port in (("ssh", 22), ("container", 8095))}
+
+
+def banned(host: Host, jail: str) -> list[str]:
+    """Who is kept out."""
+    return host.check_output(f"fail2ban-client get {jail} banip").split()
+
+
+def wait_for_ban(host: Host, jail: str) -> None:
+    """fail2ban reads the journal in its own time."""
+    deadline = time.monotonic() + 60
+    while THERE not in banned(host, jail):
+        assert time.monotonic() < deadline, host.run("journalctl -u fail2ban -n 30").stdout
+        time.sleep(0.3)
+
+
+def attempts(jail: str, times: int) -> tuple[str, tuple[object, ...]]:
+    """What the second host does wrong so often."""
+    if jail == "sshd":
+        options = "-o BatchMode=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o ConnectTimeout=3"
+        return "bash -c %s", (f"for i in $(seq {times}); do ssh {options} intruder@{HERE} true; done; true",)
+    method, path = ("POST", "rest/login") if jail.endswith("login") else ("GET", "wp-admin/")
+    return "python3 -c %s %s %s %s", (ASK, method, f"http://{HERE}:8095/{path}", str(times))
+
+
+@pytest.mark.parametrize("jail", ["sshd", "pi-commerce-login", "pi-commerce-requests"])
+def test_second_host_is_banned_everywhere_and_let_in_again(
+    host: Host, stranger: Stranger, variables: dict[str, Any], jail: str
+) -> None:
+    assert reaches(stranger) == {"ssh": True, "container": True}
+    retry = variables["fail2ban_max_retry"] * (10 if jail.endswith("requests") else 1)
+    command, words = attempts(jail, retry + 2)
+    stranger(command, *words)
+    wait_for_ban(host, jail)
+    assert reaches(stranger) == {"ssh": False, "container": False}
+    host.check_output("systemctl restart docker")
+    assert reaches(stranger)["ssh"] is False
+    host.check_output(f"fail2ban-client set {jail} unbanip {THERE}")
+    host.check_output("docker start pi-commerce-proxy-1")
+    deadline = time.monotonic() + 30
+    while reaches(stranger) != {"ssh": True, "container": True}:
+        assert time.monotonic() < deadline
+        time.sleep(0.3)
+
+
+def test_a_page_left_open_and_a_webhook_switched_off_ban_nobody(
+    host: Host, stranger: Stranger, variables: dict[str, Any]
+) -> None:
+    many = str(variables["fail2ban_max_retry"] * 10 + 5)
+    stranger("python3 -c %s GET %s %s", ASK, f"http://{HERE}:8095/rest/login", many)
+    stranger("python3 -c %s POST %s %s", ASK, f"http://{HERE}:8095/webhook/wp-orders", many)
+    # What comes after them was read after them.
+    stranger("python3 -c %s POST %s 1", ASK, f"http://{HERE}:8095/rest/login")
+    deadline = time.monotonic() + 60
+    while not host.check_output("fail2ban-client status pi-commerce-login | grep 'Currently failed'").endswith("1"):
+        assert time.monotonic() < deadline
+        time.sleep(0.3)
+    assert [banned(host, jail) for jail in ("pi-commerce-login", "pi-commerce-requests")] == [[], []]
+
+
+def test_ban_outlives_a_restart_of_the_service(host: Host, stranger: Stranger) -> None:
+    host.check_output(f"fail2ban-client set sshd banip {THERE}")
+    host.check_output("systemctl restart fail2ban")
+    wait_for_ban(host, "sshd")
+    assert reaches(stranger) == {"ssh": False, "container": False}
+    host.check_output(f"fail2ban-client set sshd unbanip {THERE}")
+
+
+def test_loopback_and_declared_addresses_are_never_banned(host: Host, variables: dict[str, Any]) -> None:
+    ignored = host.check_output("fail2ban-client get sshd ignoreip")
+    for network in ("127.0.0.0/8", "::1", *variables["fail2ban_ignore"]):
+        assert network in ignored
+
+
+def test_durations_are_as_declared(host: Host, variables: dict[str, Any]) -> None:
+    assert host.check_output("fail2ban-client get sshd bantime") == str(variables["fail2ban_ban_minutes"] * 60)
+    assert host.check_output("fail2ban-client get sshd findtime") == str(variables["fail2ban_find_minutes"] * 60)
+    assert host.check_output("fail2ban-client get sshd maxretry") == str(variables["fail2ban_max_retry"])

@@ -1,0 +1,197 @@
+"""UFW's own files, rendered from the doors. What UFW would write itself is written as it writes it, byte by byte."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Sequence
+
+from .doors import Door, Source
+
+HEAD = "# Written by pi-commerce (role firewall) from the catalog; changes by hand are undone by the next run.\n"
+ESTABLISHED = "-m conntrack --ctstate RELATED,ESTABLISHED"
+# Bridges of Docker's networks; what comes in by one is from a container. No address can pretend to that.
+DOCKER_BRIDGES = ("docker0", "br-+")
+# Not worth a line in the log: Windows' names and shares, DHCP.
+NOISE = {4: ("udp 137", "udp 138", "tcp 139", "tcp 445", "udp 67", "udp 68"), 6: ("udp 546", "udp 547")}
+# Without these IPv6 does not work (RFC 4890): neighbours and routers, of this wire only, and who listens to a group.
+NEIGHBOURS = (133, 134, 135, 136, 141, 142, 148, 149)
+LISTENERS = (130, 131, 132, 143)
+ICMP = {4: ("destination-unreachable", "time-exceeded", "parameter-problem", "echo-request"), 6: (1, 2, 3, 4, 128)}
+LOG = "-m limit --limit 3/min --limit-burst 10"
+
+
+def files(doors: Sequence[Door]) -> dict[str, str]:
+    """Content by path below /etc; ufw.conf, which switches UFW on, comes last."""
+    return {
+        "default/ufw": DEFAULTS,
+        "ufw/sysctl.conf": SYSCTL,
+        "ufw/before.init": BEFORE_INIT,
+        **{f"ufw/before{_suffix(family)}.rules": before(family) for family in (4, 6)},
+        **{f"ufw/after{_suffix(family)}.rules": after(family, doors) for family in (4, 6)},
+        **{f"ufw/user{_suffix(family)}.rules": user(family, doors) for family in (4, 6)},
+        "ufw/ufw.conf": f"{HEAD}ENABLED=yes\nLOGLEVEL=low\n",
+    }
+
+
+def _suffix(family: int) -> str:
+    return "6" if family == 6 else ""
+
+
+def _table(lines: Iterable[str]) -> str:
+    return HEAD + "\n".join(["*filter", *lines, "COMMIT"]) + "\n"
+
+
+def before(family: int) -> str:
+    """What is let in or kept out before any rule for a port."""
+    ufw = f"ufw{_suffix(family)}"
+    chain = f"-A {ufw}-before-input"
+    lines = [f":{ufw}-before-{way} - [0:0]" for way in ("input", "output", "forward")]
+    lines += [f":{ufw}-not-local - [0:0]", f"{chain} -i lo -j ACCEPT", f"-A {ufw}-before-output -o lo -j ACCEPT"]
+    if family == 6:
+        lines.append(f"{chain} -m rt --rt-type 0 -j DROP")
+    lines += [f"-A {ufw}-before-{way} {ESTABLISHED} -j ACCEPT" for way in ("input", "output", "forward")]
+    lines += [f"{chain} -m conntrack --ctstate INVALID -j {target}" for target in (f"{ufw}-logging-deny", "DROP")]
+    icmp = "-p icmp --icmp-type" if family == 4 else "-p icmpv6 --icmpv6-type"
+    lines += [f"{chain} {icmp} {kind} -j ACCEPT" for kind in ICMP[family]]
+    if family == 4:
+        lines.append(f"{chain} -p udp --sport 67 --dport 68 -j ACCEPT")
+        mdns = "224.0.0.251"
+    else:
+        lines += [f"{chain} {icmp} {kind} -m hl --hl-eq 255 -j ACCEPT" for kind in NEIGHBOURS]
+        lines += [f"{chain} {icmp} {kind} -s fe80::/10 -j ACCEPT" for kind in LISTENERS]
+        lines.append(f"{chain} -p udp -s fe80::/10 --sport 547 -d fe80::/10 --dport 546 -j ACCEPT")
+        mdns = "ff02::fb"
+    kinds = ("LOCAL", "MULTICAST", *(("BROADCAST",) if family == 4 else ()))
+    lines.append(f"{chain} -j {ufw}-not-local")
+    lines += [f"-A {ufw}-not-local -m addrtype --dst-type {kind} -j RETURN" for kind in kinds]
+    lines += [f"-A {ufw}-not-local {LOG} -j {ufw}-logging-deny", f"-A {ufw}-not-local -j DROP"]
+    lines.append(f"{chain} -p udp -d {mdns} --dport 5353 -j ACCEPT")
+    return _table(lines)
+
+
+def after(family: int, doors: Sequence[Door]) -> str:
+    """What happens to the rest; and Docker's own chain, by which everything passes that is sent on to a container."""
+    ufw = f"ufw{_suffix(family)}"
+    lines = [f":{ufw}-after-{way} - [0:0]" for way in ("input", "output", "forward")]
+    lines += [":DOCKER-USER - [0:0]", f":{ufw}-user-forward - [0:0]"]
+    for noise in NOISE[family]:
+        protocol, port = noise.split()
+        lines.append(f"-A {ufw}-after-input -p {protocol} --dport {port} -j {ufw}-skip-to-policy-input")
+    if family == 4:
+        lines.append(f"-A {ufw}-after-input -m addrtype --dst-type BROADCAST -j {ufw}-skip-to-policy-input")
+    lines.append(f"-A DOCKER-USER {ESTABLISHED} -j RETURN")
+    lines += [f"-A DOCKER-USER -i {bridge} -j RETURN" for bridge in DOCKER_BRIDGES]
+    lines += [
+        f"-A DOCKER-USER {_forwarded(door, source)} -j RETURN"
+        for door in doors
+        if door.host_ip
+        for source in door.from_families()
+        if source.family == family
+    ]
+    # Where a person or a role has allowed a route (`ufw route allow`), it is meant.
+    lines.append(f"-A DOCKER-USER -j {ufw}-user-forward")
+    lines.append(f'-A DOCKER-USER {LOG} -j LOG --log-prefix "[UFW DOCKER BLOCK] "')
+    lines.append("-A DOCKER-USER -j DROP")
+    return _table(lines)
+
+
+def _forwarded(door: Door, source: Source) -> str:
+    """The packets that come to a door of a container. Its port was exchanged already: the first one counts."""
+    sender = f"-i {source.interface} " if source.interface else "" if source.anywhere else f"-s {source.network} "
+    bound = "" if door.host_ip in ("0.0.0.0", "::") else f" --ctorigdst {door.host_ip}"  # noqa: S104 - a comparison
+    return f"{sender}-p {door.protocol} -m conntrack --ctstate DNAT --ctdir ORIGINAL{bound} --ctorigdstport {door.port}"
+
+
+def user(family: int, doors: Sequence[Door]) -> str:
+    """The rules of ``ufw allow``, as ``ufw`` itself writes and rewrites them: any other byte would be a change."""
+    ufw, anywhere = f"ufw{_suffix(family)}", "::/0" if family == 6 else "0.0.0.0/0"
+    lines = [f":{ufw}-user-{way} - [0:0]" for way in ("input", "output", "forward")]
+    lines += [
+        f":{ufw}-{which}-logging-{way} - [0:0]"
+        for which in ("before", "user", "after")
+        for way in ("input", "output", "forward")
+    ]
+    lines += [
+        f":{ufw}-{chain} - [0:0]" for chain in ("logging-deny", "logging-allow", "user-limit", "user-limit-accept")
+    ]
+    lines.append("### RULES ###")
+    for door in doors:
+        for source in door.sources if not door.host_ip else ():
+            if source.family == family:
+                lines += ["", *_allowed(ufw, anywhere, door, source)]
+    lines += ["", "### END RULES ###", "", "### LOGGING ###"]
+    lines += [f'-A {ufw}-after-logging-{way} -j LOG --log-prefix "[UFW BLOCK] " {LOG}' for way in ("input", "forward")]
+    lines.append(f"-I {ufw}-logging-deny -m conntrack --ctstate INVALID -j RETURN {LOG}")
+    lines += [
+        f'-A {ufw}-logging-{verdict} -j LOG --log-prefix "[UFW {word}] " {LOG}'
+        for verdict, word in (("deny", "BLOCK"), ("allow", "ALLOW"))
+    ]
+    lines += ["### END LOGGING ###", "", "### RATE LIMITING ###"]
+    lines.append(f'-A {ufw}-user-limit -m limit --limit 3/minute -j LOG --log-prefix "[UFW LIMIT BLOCK] "')
+    lines += [f"-A {ufw}-user-limit -j REJECT", f"-A {ufw}-user-limit-accept -j ACCEPT", "### END RATE LIMITING ###"]
+    # No head: UFW would drop it.
+    return "\n".join(["*filter", *lines, "COMMIT"]) + "\n"
+
+
+def _allowed(ufw: str, anywhere: str, door: Door, source: Source) -> list[str]:
+    """One rule. SSH from anywhere is slowed down: keys do not tire, but logs do."""
+    way = f"in_{source.interface}" if source.interface else "in"
+    limited = door.name == "ssh" and source.anywhere and not source.interface
+    comment = door.name.encode().hex()
+    sender = "" if source.anywhere else f" -s {source.network}"
+    interface = f" -i {source.interface}" if source.interface else ""
+    rule = f"-A {ufw}-user-input{interface} -p {door.protocol} --dport {door.port}{sender}"
+    action = "limit" if limited else "allow"
+    head = f"### tuple ### {action} {door.protocol} {door.port} {anywhere} any {source.network} {way} comment={comment}"
+    if not limited:
+        return [head, f"{rule} -j ACCEPT"]
+    new = f"{rule} -m conntrack --ctstate NEW -m recent"
+    return [
+        head,
+        f"{new} --set",
+        f"{new} --update --seconds 30 --hitcount 6 -j {ufw}-user-limit",
+        f"{rule} -j {ufw}-user-limit-accept",
+    ]
+
+
+DEFAULTS = HEAD + textwrap.dedent("""\
+    IPV6=yes
+    DEFAULT_INPUT_POLICY="DROP"
+    DEFAULT_OUTPUT_POLICY="ACCEPT"
+    DEFAULT_FORWARD_POLICY="DROP"
+    DEFAULT_APPLICATION_POLICY="SKIP"
+    # Docker has rules of its own in the built-in chains.
+    MANAGE_BUILTINS=no
+    IPT_SYSCTL=/etc/ufw/sysctl.conf
+    IPT_MODULES=""
+    """)
+
+# Instead of UFW's own file: in some versions that sets what role base decides (the reverse path filter).
+SYSCTL = HEAD + textwrap.dedent("""\
+    net/ipv4/conf/all/accept_redirects=0
+    net/ipv4/conf/default/accept_redirects=0
+    net/ipv4/conf/all/send_redirects=0
+    net/ipv4/conf/default/send_redirects=0
+    net/ipv6/conf/all/accept_redirects=0
+    net/ipv6/conf/default/accept_redirects=0
+    net/ipv4/icmp_echo_ignore_broadcasts=1
+    net/ipv4/icmp_ignore_bogus_error_responses=1
+    """)
+
+# Docker before 28 hands packets that a neighbour sends to 127.0.0.1 to the container that is published there. They are
+# dropped before its rules see them. Here and not in before.rules, where each reload would add them once more.
+BEFORE_INIT = (
+    "#!/bin/sh\n"
+    + HEAD
+    + textwrap.dedent("""\
+    set -eu
+    [ "$1" = start ] || exit 0
+    only_here() {
+      "$1" -w -n -L INPUT >/dev/null 2>&1 || return 0
+      "$1" -w -t raw -C PREROUTING ! -i lo -d "$2" -j DROP 2>/dev/null ||
+        "$1" -w -t raw -I PREROUTING ! -i lo -d "$2" -j DROP
+    }
+    only_here iptables 127.0.0.0/8
+    only_here ip6tables ::1
+    """)
+)

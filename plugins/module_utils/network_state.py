@@ -1,0 +1,109 @@
+"""What the network roles need to know of a machine: how this run came in, by what, and from where others may come."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import os
+import re
+import subprocess
+
+# What is made on the machine itself: nobody's house is behind it.
+OWN = re.compile(r"lo$|docker|br-|veth|virbr|wg|tun|tap|dummy")
+PRIVATE6 = ipaddress.ip_network("fc00::/7")
+
+
+def read() -> dict:
+    """Everything at once: `ssh` (see `sshd` and `login`), `attached` networks and whether the firewall is at work."""
+    return {
+        "ssh": {**sshd(output("sshd", "-T")), **login("/proc", os.getppid()), "socket": active("ssh.socket")},
+        "attached": attached(json.loads(output("ip", "-json", "address") or "[]")),
+        "firewall_running": bool(output("iptables", "-w", "-S", "ufw-user-input")),
+        "legacy_tables": legacy_tables(legacy("ip"), legacy("ip6")),
+        "iptables_backend": backend(output("iptables", "--version")),
+    }
+
+
+def output(*command: str) -> str:
+    """What a program prints; nothing where it is not there or fails."""
+    try:
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=False)
+    except OSError:
+        return ""
+    return done.stdout if done.returncode == 0 else ""
+
+
+def active(unit: str) -> bool:
+    """Whether systemd has the unit running."""
+    return output("systemctl", "is-active", unit).strip() == "active"
+
+
+def sshd(settings: str) -> dict:
+    """Ports and whether passwords open the door, of what `sshd -T` prints."""
+    pairs = [line.split(" ", 1) for line in settings.splitlines() if " " in line]
+    return {
+        "ports": sorted({int(value) for name, value in pairs if name == "port"}),
+        "passwords": any(
+            name in ("passwordauthentication", "kbdinteractiveauthentication") and value == "yes"
+            for name, value in pairs
+        ),
+    }
+
+
+def login(proc: str, pid: int) -> dict:
+    """The connection by which the process `pid` came in: `client` (address), `port` here, `home`; "", 0, "" for none.
+
+    sudo does not pass SSH_CONNECTION on, but some process on the way here has it.
+    """
+    while pid > 1:
+        try:
+            with open(f"{proc}/{pid}/environ", "rb") as source:
+                environment = source.read().decode(errors="replace").split("\0")
+            with open(f"{proc}/{pid}/stat", encoding="utf-8", errors="replace") as source:
+                # The name, in brackets, may hold anything.
+                parent = int(source.read().rpartition(")")[2].split()[1])
+        except OSError:
+            break
+        known = dict(entry.split("=", 1) for entry in environment if "=" in entry)
+        if "SSH_CONNECTION" in known:
+            client, _, _, port = known["SSH_CONNECTION"].split()
+            return {"client": client, "port": int(port), "home": known.get("HOME", "")}
+        pid = parent
+    return {"client": "", "port": 0, "home": ""}
+
+
+def attached(interfaces: list) -> list:
+    """Networks (CIDR) that begin at this machine's own sockets, of what `ip -json address` prints.
+
+    Of IPv6 only those that stay: a provider gives a house other public ones any day.
+    """
+    found = set()
+    for interface in interfaces:
+        if OWN.match(interface["ifname"]):
+            continue
+        for address in interface["addr_info"]:
+            network = ipaddress.ip_network(f"{address['local']}/{address['prefixlen']}", strict=False)
+            if address["scope"] == "global" and (network.version == 4 or network.network_address in PRIVATE6):
+                found.add(str(network))
+    return sorted(found)
+
+
+def legacy(family: str) -> str:
+    """Rules in the kernel's older tables of ip or ip6. Where it has none, asking the program would make some."""
+    try:
+        with open(f"/proc/net/{family}_tables_names", encoding="utf-8") as source:
+            names = source.read()
+    except OSError:
+        return ""
+    return output(f"{family}tables-legacy-save") if names else ""
+
+
+def legacy_tables(*saved: str) -> bool:
+    """Whether rules lie in the kernel's older tables, of what `iptables-legacy-save` prints."""
+    return any(line.startswith("-A ") for text in saved for line in text.splitlines())
+
+
+def backend(version: str) -> str:
+    """nf_tables or legacy, of what `iptables --version` prints; empty where there is none."""
+    match = re.search(r"\((\w+)\)", version)
+    return match[1] if match else ""

@@ -1,0 +1,103 @@
+"""What could lock the owner out: each fault with how it is brought about, and what the run has to say of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+# Done by the machine itself in the middle of a change, once: after the firewall was loaded, or after the SSH server has
+# read its settings. Neither hook is part of what the roles write.
+FIREWALL, SERVER = "/etc/ufw/after.init", "/run/systemd/system/ssh.service.d/fault.conf"
+ONCE = "[ ! -e /run/fault ] || { mv /run/fault /run/fault-done; sh /run/fault-done; }"
+HOOKS = {
+    FIREWALL: f'#!/bin/sh\n[ "$1" = start ] || exit 0\n{ONCE}\n',
+    SERVER: f"[Service]\nExecReload=/bin/sh -c '{ONCE}'\n",
+}
+BACK = "has put the old ones back by itself"
+NOTHING = "Nothing was changed"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One fault.
+
+    `variables` are given to the run, `before` is done on the machine before it, `during` in the middle of the change
+    that `hook` belongs to. `says` stands in the run's output; empty for a run that goes well.
+    """
+
+    says: str
+    variables: dict[str, Any] = field(default_factory=dict)
+    before: str = ""
+    during: str = ""
+    hook: str = FIREWALL
+    after: str = ""
+
+
+# Something to change, so that the firewall or the server is touched at all.
+RULE = {"firewall_rules": [{"name": "fault", "port": 4711, "protocol": "tcp", "exposure": "lan"}]}
+TRIES = {"ssh_max_auth_tries": 6}
+# The judgement before the change believes that the server listens there.
+BLIND = {"ssh_listening": [2222]}
+
+FAULTS = {
+    # Seen before anything is touched
+    "port of another server": Fault(NOTHING, {"firewall_ssh_ports": [2222]}),
+    "rule for another network": Fault(NOTHING, {"firewall_sources": {"ssh": ["192.0.2.0/24"]}}),
+    "rule for nobody": Fault(NOTHING, {"firewall_sources": {"ssh": []}}),
+    "by VPN only, from the house": Fault(NOTHING, {"ssh_exposure": "vpn"}),
+    "no port at all": Fault(NOTHING, {"firewall_ssh_ports": []}),
+    "name that is nothing": Fault("has no port here", {"access_vpn": ["ssh", "grafana"]}),
+    "guard without room": Fault(
+        "No file was touched",
+        RULE,
+        before="rm -rf /var/lib/pi-commerce/guard; touch /var/lib/pi-commerce/guard",
+        after="rm -f /var/lib/pi-commerce/guard",
+    ),
+    "guard without a timer": Fault(
+        "nothing may be changed",
+        RULE,
+        before="printf '#!/bin/sh\\nexit 1\\n' > /usr/local/bin/systemd-run; chmod 755 /usr/local/bin/systemd-run",
+        after="rm -f /usr/local/bin/systemd-run",
+    ),
+    # Put back by the machine
+    "wrong port in the rules": Fault(BACK, {"firewall_ssh_ports": [2222], **BLIND}),
+    "UFW that fails": Fault(
+        "UFW refused the new rules",
+        RULE,
+        before="printf '#!/bin/sh\\nrm $0; exit 1\\n' > /usr/local/sbin/ufw; chmod 755 /usr/local/sbin/ufw",
+        after="rm -f /usr/local/sbin/ufw",
+    ),
+    "rules that end in the middle": Fault("UFW refused the new rules", RULE, during="exit 1", after="ufw reload"),
+    "server that is gone": Fault(BACK, TRIES, during="systemctl stop --no-block ssh.service", hook=SERVER),
+    "another file lets nobody in": Fault(
+        BACK, TRIES, before="echo 'AllowUsers nobody-here' > /etc/ssh/sshd_config.d/05-fault.conf"
+    ),
+    "another file is nonsense": Fault(
+        "refused its new settings", TRIES, before="echo 'Nonsense yes' > /etc/ssh/sshd_config.d/05-fault.conf"
+    ),
+    "keys that are gone": Fault(BACK, TRIES, during="mv /home/pi/.ssh/authorized_keys /home/pi/.ssh/gone", hook=SERVER),
+    "keys that everybody may write": Fault(BACK, TRIES, during="chmod 777 /home/pi/.ssh", hook=SERVER),
+    "controller that is banned": Fault(BACK, RULE, during="fail2ban-client set sshd banip CONTROLLER"),
+    "firewall that closes again": Fault(
+        BACK, RULE, during="iptables -w -I ufw-before-input 1 -p tcp --dport 22 -m conntrack --ctstate NEW -j DROP"
+    ),
+    "not even answers": Fault(BACK, RULE, during="iptables -w -I ufw-before-input 1 -p tcp --dport 22 -j DROP"),
+    "new port behind the firewall": Fault(BACK, {"ssh_port": 2222, "firewall_ssh_ports": [22], "ssh_listening": [22]}),
+    "new port that is taken": Fault(
+        BACK,
+        {"ssh_port": 2222},
+        before="systemd-run --quiet --unit fault-listener python3 -m http.server 2222",
+        after="systemctl stop fault-listener",
+    ),
+    "restoring that is ended": Fault(
+        BACK,
+        {"firewall_ssh_ports": [2222], **BLIND},
+        during="""(for i in $(seq 600); do
+            pid=$(systemctl show --property MainPID --value pi-commerce-guard.service)
+            [ "$pid" = 0 ] || { kill -KILL "$pid"; break; }
+            sleep 0.1
+        done) >/dev/null 2>&1 &""",
+    ),
+}
+# What CI shows of them.
+FEW = ("rule for another network", "wrong port in the rules", "controller that is banned")

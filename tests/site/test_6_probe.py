@@ -1,0 +1,127 @@
+"""What is open from outside, looked at from the house and from afar, is exactly what the catalog declares."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import machine
+import probe
+import pytest
+import virtual_pi
+
+FULL = bool(os.environ.get("FULL"))
+SERVE = "import http.server as h; h.HTTPServer(('', {}), h.SimpleHTTPRequestHandler).serve_forever()"
+# Containers that publish what nobody has declared, one on a bridge whose name is not Docker's, and a process.
+DECOYS = f"""
+set -eu
+image=$(docker inspect --format '{{{{.Config.Image}}}}' pi-commerce-rate_limiter-1)
+docker network create --opt com.docker.network.bridge.name=house0 probe-decoys >/dev/null
+start() {{
+  docker run --detach --restart unless-stopped --name "$@" "$image" python3 -c "{SERVE.format(8000)}" >/dev/null
+}}
+start probe-decoy --publish 0.0.0.0:5432:8000
+start probe-decoy-bridge --network probe-decoys --publish 0.0.0.0:5433:8000
+start probe-decoy-loopback --publish 127.0.0.1:5434:8000
+systemd-run --quiet --unit probe-listener python3 -c "{SERVE.format(8001)}"
+"""
+AWAY = """
+docker rm --force probe-decoy probe-decoy-bridge probe-decoy-loopback
+docker network rm probe-decoys
+systemctl stop probe-listener
+"""
+ORDERS = {
+    "as it is": "true",
+    "ufw reload": "ufw reload",
+    "engine restarted": "systemctl restart docker",
+    "reload, then engine": "ufw reload && systemctl restart docker",
+    "engine, then reload": "systemctl restart docker && ufw reload",
+}
+
+
+@pytest.fixture(scope="module")
+def outside(first_run: machine.Finished) -> Iterator[probe.Outside]:
+    """Somebody outside, and decoys inside."""
+    environment = machine.ENVIRONMENT
+    settings = virtual_pi.Settings(
+        state=Path(environment["PI_STATE"]).resolve(),
+        name=environment["PI_NAME"],
+        network=environment["PI_NETWORK"],
+        suite=environment.get("PI_SUITE", "trixie"),
+        arch=environment.get("ARCH", "amd64"),
+        memory="4g",
+    )
+    machine.pi(DECOYS)
+    try:
+        with probe.outside(settings) as there:
+            yield there
+    finally:
+        machine.pi(AWAY)
+
+
+def settle() -> None:
+    """Wait until the decoys serve again, as the machine itself sees them, and the entrance."""
+    inside = "import socket; [socket.create_connection(('127.0.0.1', port), 2).close() for port in (5434, 8001)]"
+    deadline = time.monotonic() + 120
+    while "done" not in machine.pi(
+        f'python3 -c "{inside}" && docker exec probe-decoy-bridge true && echo done', check=False
+    ):
+        assert time.monotonic() < deadline, machine.pi("docker ps --all; systemctl status probe-listener", check=False)
+        time.sleep(0.5)
+    while machine.request("/proxy-health").status != 200:
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+
+
+@pytest.mark.parametrize("order", ORDERS if FULL else ["as it is", "reload, then engine"])
+def test_exactly_what_is_declared_is_open(outside: probe.Outside, order: str) -> None:
+    machine.pi(ORDERS[order])
+    settle()
+    assert outside.differences() == []
+
+
+def test_neighbour_does_not_reach_what_is_published_on_loopback(outside: probe.Outside) -> None:
+    card = machine.pi("cat /sys/class/net/eth0/address").strip()
+    arguments = ("--through", card, "5434")
+    assert outside.scan("neighbour", *arguments, target="127.0.0.1") == {"tcp": []}
+    # Without the rule, Docker's older engines pass it on; newer ones have one of their own.
+    machine.pi("iptables -w -t raw -D PREROUTING ! -i lo -d 127.0.0.0/8 -j DROP")
+    try:
+        version = int(machine.pi("docker version --format '{{.Server.Version}}'").split(".")[0])
+        assert (outside.scan("neighbour", *arguments, target="127.0.0.1")["tcp"] == [5434]) == (version < 28)
+    finally:
+        machine.pi("ufw reload")
+    assert outside.scan("neighbour", *arguments, target="127.0.0.1") == {"tcp": []}
+
+
+def test_probe_names_the_culprit(outside: probe.Outside) -> None:
+    """What it looks for would be found: a rule by hand, and a chain of Docker's that lets everything pass."""
+    machine.pi("ufw allow 8001/tcp && iptables -w -I DOCKER-USER -j RETURN")
+    try:
+        settle()
+        problems = outside.differences()
+    finally:
+        machine.pi("ufw --force delete allow 8001/tcp && ufw reload")
+    for port, culprit in ((5432, "container probe-decoy"), (5433, "container probe-decoy-bridge"), (8001, "python3")):
+        for place in ("neighbour", "stranger"):
+            assert any(f"{place}: {port}/tcp is open" in line and culprit in line for line in problems), problems
+    assert any("IPv6: 8001/tcp is open" in line for line in problems), problems
+    assert outside.differences() == []
+
+
+def test_door_that_does_not_answer_is_named(outside: probe.Outside, monkeypatch: pytest.MonkeyPatch) -> None:
+    doors = outside.declared()
+    ghost = dataclasses.replace(doors[0], name="ghost", port=4711)
+    monkeypatch.setattr(outside, "declared", lambda: [*doors, ghost])
+    assert any("4711/tcp (ghost) is declared and does not answer" in line for line in outside.differences())
+
+
+def test_it_is_so_after_a_reboot(outside: probe.Outside) -> None:
+    machine.make("restart")
+    probe.connect(outside.pi)
+    machine.pi(f'systemd-run --quiet --unit probe-listener python3 -c "{SERVE.format(8001)}"')
+    settle()
+    assert outside.differences() == []

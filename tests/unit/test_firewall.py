@@ -1,0 +1,230 @@
+"""Who may reach what, derived from the catalog and the inventory, and rendered for UFW."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import re
+from typing import Any
+
+import catalog
+import firewall
+import pytest
+from catalog_samples import TEXTS
+from firewall import ufw
+
+PUBLISHED = {
+    "service": "proxy",
+    "host_ip": "0.0.0.0",  # noqa: S104 - what the catalog has
+    "host_port": 443,
+    "container_port": 8443,
+    "protocol": "tcp",
+}
+SETTINGS: dict[str, Any] = {
+    "published": [{**PUBLISHED, "exposure": "lan"}],
+    "ssh": {"ports": [22], "exposure": "lan"},
+    "lan": ["192.168.7.0/24"],
+    "vpn": {"port": None, "access": []},
+    "sources": {},
+    "rules": [],
+    "groups": {},
+}
+NEIGHBOUR, STRANGER, PEER = "192.168.7.9", "198.51.100.2", "10.66.0.2"
+VPN = ["10.66.0.0/24", "fd66:66:66::/64"]
+
+
+def settings(**changes: Any) -> dict[str, Any]:
+    """The settings with some replaced."""
+    return {**copy.deepcopy(SETTINGS), **changes}
+
+
+def plan(address: str, **changes: Any) -> set[tuple[str, int]]:
+    """What is open for an address."""
+    found = firewall.probe_plan(firewall.doors(settings(**changes)), {"here": address})["here"]
+    return {(protocol, port) for protocol, port, _ in found}
+
+
+def rules(text: str, chain: str) -> list[str]:
+    """The rules of a chain, without its name."""
+    return [line.removeprefix(f"-A {chain} ") for line in text.splitlines() if line.startswith(f"-A {chain} ")]
+
+
+def rendered(path: str, **changes: Any) -> str:
+    """One of UFW's files."""
+    return firewall.files(firewall.doors(settings(**changes)))[path]
+
+
+def docker(family: str = "", **changes: Any) -> list[str]:
+    """What may pass to containers."""
+    return rules(rendered(f"ufw/after{family}.rules", **changes), "DOCKER-USER")
+
+
+def test_neighbours_reach_what_is_for_the_local_network_and_strangers_nothing() -> None:
+    assert plan(NEIGHBOUR) == {("tcp", 22), ("tcp", 443)}
+    assert plan("fe80::1%eth0") == {("tcp", 22)}
+    assert plan(STRANGER) == plan("192.168.8.9") == plan("10.0.0.1") == plan("2001:db8::1") == set()
+
+
+def test_private_addresses_are_no_local_network() -> None:
+    """The house is what the machine is attached to: no rule names a whole private range."""
+    everything = "".join(firewall.files(firewall.doors(settings())).values())
+    for network in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7", "fd00::/8"):
+        assert network not in everything
+
+
+def test_public_service_is_open_for_everybody_on_its_own_port() -> None:
+    published = [{**PUBLISHED, "exposure": "public"}]
+    assert plan(STRANGER, published=published) == {("tcp", 443)}
+    assert plan("2001:db8::1", published=published) == set(), "it is bound to an IPv4 address"
+    both = [*published, {**PUBLISHED, "host_ip": "::", "exposure": "public"}]
+    assert plan("2001:db8::1", published=both) == {("tcp", 443)}
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "127.0.0.53", "::1"])
+def test_port_on_loopback_has_no_door(address: str) -> None:
+    published = [{**PUBLISHED, "host_ip": address, "exposure": "public"}]
+    assert plan(STRANGER, published=published) == set()
+    assert not any("ctorigdstport" in rule for family in ("", "6") for rule in docker(family, published=published))
+
+
+def test_vpn_reaches_what_is_listed_and_what_is_for_it_alone() -> None:
+    grafana = {**PUBLISHED, "service": "grafana", "host_port": 3000, "exposure": "vpn", "host_ip": "10.66.0.1"}
+    given = settings(published=[*SETTINGS["published"], grafana], vpn={"port": 51820, "access": ["ssh"]})
+    after, user = (firewall.files(firewall.doors(given))[f"ufw/{name}.rules"] for name in ("after", "user"))
+    by_vpn = [rule for rule in rules(after, "DOCKER-USER") + rules(user, "ufw-user-input") if "-i wg0" in rule]
+    assert [re.search(r"port (\d+)", rule)[1] for rule in by_vpn] == ["3000", "22"]  # type: ignore[index]
+    assert "--ctorigdst 10.66.0.1 " in by_vpn[0]
+    assert plan(STRANGER, vpn={"port": 51820, "access": []}) == {("udp", 51820)}
+
+
+def test_no_peers_no_port() -> None:
+    assert "51820" not in "".join(
+        firewall.files(firewall.doors(settings(vpn={"port": None, "access": ["ssh"]}))).values()
+    )
+
+
+def test_sources_replace_what_the_exposure_says() -> None:
+    changes: dict[str, Any] = {
+        "published": [{**PUBLISHED, "exposure": "public"}],
+        "sources": {"proxy": ["203.0.113.0/24"]},
+    }
+    assert plan(STRANGER, **changes) == set()
+    assert plan("203.0.113.7", **changes) == {("tcp", 443)}
+
+
+def test_machines_of_a_group_are_open_for_each_other_alone() -> None:
+    groups = {"swarm": {"ports": ["2377/tcp", "4789/udp"], "members": ["192.168.7.31"]}}
+    assert plan("192.168.7.31", groups=groups) >= {("tcp", 2377), ("udp", 4789)}
+    assert plan(NEIGHBOUR, groups=groups) == plan(NEIGHBOUR)
+    assert plan("192.168.7.31", groups={"swarm": {"ports": ["2377/tcp"], "members": []}}) == plan(NEIGHBOUR)
+
+
+BAD: list[tuple[dict[str, Any], list[str]]] = [
+    ({"lan": []}, ["attached to none", "lan_networks"]),
+    ({"vpn": {"port": None, "access": ["grafana"]}}, ["access_vpn", "'grafana'", "proxy, ssh"]),
+    ({"sources": {"shh": ["10.0.0.0/24"]}}, ["firewall_sources", "'shh'"]),
+    ({"groups": {"swarm": {"ports": ["2377/tcp"], "members": ["pi-two"]}}}, ["swarm", "'pi-two'", "ansible_host"]),
+    ({"groups": {"swarm": {"ports": ["2377"], "members": ["10.0.0.2"]}}}, ["firewall_group_ports", "'2377'"]),
+]
+
+
+@pytest.mark.parametrize(("changes", "words"), BAD, ids=lambda value: str(value)[:40])
+def test_wrong_settings_are_refused(changes: dict[str, Any], words: list[str]) -> None:
+    with pytest.raises(firewall.FirewallError) as refused:
+        firewall.doors(settings(**changes))
+    for word in words:
+        assert word in str(refused.value)
+
+
+LOCKED_OUT: list[tuple[dict[str, Any], str, list[int], list[str]]] = [
+    ({}, STRANGER, [22], [STRANGER, "lan_networks", "ssh_exposure"]),
+    ({}, "2001:db8::1", [22], ["2001:db8::1"]),
+    ({"ssh": {"ports": [2222], "exposure": "lan"}}, NEIGHBOUR, [22], ["2222", "22", "ssh_port"]),
+    ({"ssh": {"ports": [], "exposure": "lan"}}, NEIGHBOUR, [22], ["ssh_port"]),
+    ({"ssh": {"ports": [22], "exposure": "vpn"}}, NEIGHBOUR, [22], [NEIGHBOUR, "wg0"]),
+    ({"sources": {"ssh": ["203.0.113.7"]}}, NEIGHBOUR, [22], ["203.0.113.7"]),
+    ({}, PEER, [22], [PEER]),
+]
+
+
+@pytest.mark.parametrize(("changes", "client", "listening", "words"), LOCKED_OUT, ids=lambda value: str(value)[:40])
+def test_rules_that_would_keep_the_run_out_are_seen_before(
+    changes: dict[str, Any], client: str, listening: list[int], words: list[str]
+) -> None:
+    problem = firewall.lockout(firewall.doors(settings(**changes)), client, listening, VPN)
+    assert problem
+    for word in words:
+        assert word in problem
+
+
+@pytest.mark.parametrize("client", [NEIGHBOUR, "fe80::7%wlan0", PEER, ""])
+def test_who_may_come_back_is_not_refused(client: str) -> None:
+    found = firewall.doors(
+        settings(vpn={"port": 51820, "access": ["ssh"]}, ssh={"ports": [22, 2222], "exposure": "lan"})
+    )
+    assert firewall.lockout(found, client, [22], VPN) == ""
+
+
+@pytest.mark.parametrize("family", ["", "6"])
+def test_what_no_rule_names_is_dropped_on_its_way_to_a_container(family: str) -> None:
+    passing = docker(family)
+    assert passing[-1] == "-j DROP"
+    assert [rule for rule in passing if rule.endswith("-j RETURN") and "ctorigdstport" not in rule] == [
+        "-m conntrack --ctstate RELATED,ESTABLISHED -j RETURN",
+        "-i docker0 -j RETURN",
+        "-i br-+ -j RETURN",
+    ]
+
+
+def test_port_of_a_container_is_matched_as_the_visitor_asked_for_it() -> None:
+    """The destination was exchanged already: the container's own port would match any container's."""
+    rule = docker()[3]
+    assert rule == "-s 192.168.7.0/24 -p tcp -m conntrack --ctstate DNAT --ctdir ORIGINAL --ctorigdstport 443 -j RETURN"
+
+
+def test_ssh_from_anywhere_is_slowed_down_and_from_the_house_is_not() -> None:
+    public = rendered("ufw/user.rules", ssh={"ports": [22], "exposure": "public"})
+    assert "### tuple ### limit tcp 22 0.0.0.0/0 any 0.0.0.0/0 in comment=737368" in public
+    assert "limit tcp" not in rendered("ufw/user.rules")
+
+
+def test_firewall_is_switched_on_by_the_last_file() -> None:
+    files = firewall.files(firewall.doors(SETTINGS))
+    assert list(files)[-1] == "ufw/ufw.conf"
+    assert [path for path, text in files.items() if "ENABLED=yes" in text] == ["ufw/ufw.conf"]
+    assert {"before", "before6", "after", "after6", "user", "user6"} <= {path[4:-6] for path in files}
+
+
+@pytest.mark.parametrize(
+    "path", [f"ufw/{name}{six}.rules" for name, six in itertools.product(("before", "after", "user"), ("", "6"))]
+)
+def test_every_chain_is_declared_or_ufws_own(path: str) -> None:
+    text = rendered(path, vpn={"port": 51820, "access": ["ssh", "proxy"]})
+    declared = set(re.findall(r"^:(\S+) ", text, flags=re.MULTILINE))
+    prefix = "ufw6" if "6" in path else "ufw"
+    # ufw-init makes these before it reads the files.
+    declared |= {
+        f"{prefix}-skip-to-policy-input",
+        f"{prefix}-logging-deny",
+        "ACCEPT",
+        "DROP",
+        "REJECT",
+        "LOG",
+        "RETURN",
+    }
+    used = set(re.findall(r"-[AI] (\S+)", text)) | set(re.findall(r"-j (\S+)", text))
+    assert used <= declared
+    assert text.endswith("COMMIT\n")
+
+
+def test_loopback_is_closed_for_the_neighbours_of_older_engines() -> None:
+    assert "raw -I PREROUTING ! -i lo -d" in ufw.BEFORE_INIT
+    assert "iptables 127.0.0.0/8" in ufw.BEFORE_INIT
+
+
+def test_rules_follow_the_files_of_the_catalog() -> None:
+    """What a file publishes is open, less what it binds to loopback; without the file there is no door."""
+    rows = catalog.as_dict(catalog.load(TEXTS, list(TEXTS), "lean"))["published_ports"]
+    assert {row["host_port"] for row in rows} > {8443}
+    assert plan(NEIGHBOUR, published=rows) == {("tcp", 22), ("tcp", 8443)}
+    assert plan(NEIGHBOUR, published=[]) == {("tcp", 22)}
