@@ -133,7 +133,7 @@ def is_target(name: Any, value: Any) -> bool:
     )
 
 
-def is_network(value: str, version: int, longest: int) -> bool:
+def is_vpn_network(value: str, version: int, longest: int) -> bool:
     """Whether the text is a network of that IP version with room for members."""
     if not wireguard.is_network(value):
         return False
@@ -263,9 +263,9 @@ RULES: dict[str, Rule] = {
     "wireguard_endpoint": Rule(
         "empty, or a host name or an address without a port", lambda value: not value or is_host(value)
     ),
-    "wireguard_network": Rule("an IPv4 network such as 10.66.0.0/24", lambda value: is_network(value, 4, 30)),
+    "wireguard_network": Rule("an IPv4 network such as 10.66.0.0/24", lambda value: is_vpn_network(value, 4, 30)),
     "wireguard_network6": Rule(
-        "empty, or an IPv6 network such as fd66:66:66::/64", lambda value: not value or is_network(value, 6, 126)
+        "empty, or an IPv6 network such as fd66:66:66::/64", lambda value: not value or is_vpn_network(value, 6, 126)
     ),
     "wireguard_number": _whole(1, 65534),
     "wireguard_peers": Rule(
