@@ -57,6 +57,8 @@ _RELEASE = {
     "sshd": "sshd -T",
     "socket": "systemctl show --property ActiveState --value ssh.socket",
     "addresses": "ip -json address",
+    "wireguard": "modules=/lib/modules/$(uname -r); if [ -d /sys/module/wireguard ] || "
+    r"""grep -qs '/wireguard\.ko' "$modules/modules.builtin" "$modules/modules.dep"; then echo yes; fi""",
 }
 
 
@@ -97,6 +99,7 @@ def facts(answers: dict[str, Answer]) -> dict[str, object]:
         "os_version": release.get("VERSION_ID"),
         "apt_mirror": mirrors.main,
         "network": network,
+        "wireguard_module": answers["wireguard"].output.strip() == "yes",
     }
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import plays
 import pytest
+import wireguard
 
 PASSWORD = "the password of this test"
 NETWORK = {
@@ -21,7 +22,13 @@ NETWORK = {
     "iptables_backend": "",
     "firewall_running": True,
 }
-DEBIAN_13 = {"os_id": "debian", "os_version": "13", "apt_mirror": "http://mirror.test/debian", "network": NETWORK}
+DEBIAN_13 = {
+    "os_id": "debian",
+    "os_version": "13",
+    "apt_mirror": "http://mirror.test/debian",
+    "network": NETWORK,
+    "wireguard_module": True,
+}
 # In a process of its own, as Ansible reads its settings once; prints what each check makes of the plays.
 READ = """
 import json, sys
@@ -147,6 +154,37 @@ def test_what_is_included_while_running_depends_on_the_machine(state: Path) -> N
     source = "/etc/apt/sources.list.d/pi-commerce-docker.sources"
     assert source not in wanted(state)["files"]
     assert source in wanted(state, {**DEBIAN_13, "os_version": "12"})["files"]
+
+
+def test_way_in_from_afar_is_looked_at_where_there_is_one(state: Path) -> None:
+    before = set(wanted(state)["files"])
+    phone = {"number": 100, "public_key": wireguard.public_key(wireguard.new_private_key())}
+    found = wanted(
+        state,
+        {**DEBIAN_13, "wireguard_module": False},
+        wireguard_peers={"phone": phone},
+        proxy_entrance="cloudflare",
+        proxy_pull_authority="x",
+        ddns_provider="duckdns",
+        secrets_values={"far_access": "x", "ddns_token": "y"},
+    )
+    assert found["files"]["/etc/wireguard/wg0.conf"][1:] == [0o600, "root", "root"]
+    assert {"wireguard-go", "wireguard-tools"} <= set(found["packages"])
+    others = {path for path in set(found["files"]) - before if not path.startswith("/usr/local/lib/pi-commerce/ddns/")}
+    assert others == {
+        "/etc/cron.d/pi-commerce-ddns",
+        "/etc/cron.d/pi-commerce-vpn",
+        "/etc/pi-commerce/ddns/settings.json",
+        "/etc/pi-commerce/proxy/tls/pull.pem",
+        "/etc/pi-commerce/secrets/ddns_token",
+        "/etc/wireguard",
+        "/etc/wireguard/endpoints",
+        "/etc/wireguard/wg0.conf",
+        "/usr/local/sbin/pi-commerce-ddns",
+        "/usr/local/sbin/pi-commerce-vpn",
+    }
+    # With a name of its own, a token is asked for.
+    assert "lacks ddns_token" in read(state, ddns_provider="duckdns").stderr
 
 
 def test_what_cannot_be_rendered_is_refused(state: Path) -> None:
