@@ -55,9 +55,8 @@ def wait_until_reachable() -> None:
     """The machine has to come back by itself."""
     deadline = time.monotonic() + 180
     while not reachable():
-        assert time.monotonic() < deadline, inside(
-            "pi-commerce-guard status; ufw status verbose; systemctl status ssh", check=False
-        )
+        told = "pi-commerce-guard status; ufw status; systemctl status ssh"
+        assert time.monotonic() < deadline, inside(told, check=False)
         time.sleep(1)
 
 
@@ -88,9 +87,8 @@ def good(first_run: machine.Finished) -> Iterator[None]:
 def planted() -> Iterator[None]:
     """What a test has planted is taken away again, whatever became of it."""
     yield
-    inside(
-        f"rm -f {' '.join(lockout.HOOKS)} /run/fault /run/fault-done /etc/ssh/sshd_config.d/05-fault.conf; systemctl daemon-reload"
-    )
+    files = [*lockout.HOOKS, "/run/fault", "/run/fault-done", "/etc/ssh/sshd_config.d/05-fault.conf"]
+    inside(f"rm -f {' '.join(files)}; systemctl daemon-reload")
 
 
 def plant(fault: Fault) -> None:
