@@ -36,7 +36,7 @@ MACHINE := $(PYTHON) molecule/shared/$(if $(filter vm,$(PI_KIND)),vm.py,virtual_
 INVENTORY ?= $(lastword $(VIRTUAL))
 
 .PHONY: help setup lock engine images up down clean status audit drill probe ssh restart lose rescue-kit vpn-client docs hooks bench
-.PHONY: test test-full lint unit services site interruptions molecule molecule-up molecule-down vm rebuild faults
+.PHONY: test test-full lint unit services site interruptions molecule molecule-up molecule-down vm vpn rebuild faults
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -171,6 +171,15 @@ rebuild: export PI_TEST_NETWORK ?= 10.219.0
 rebuild: images ## Lose a shop three times and bring it back on a fresh virtual Pi, with a clock
 	$(ALONE) pytest tests/rebuild
 
+# Two machines of its own.
+vpn: export PI_TEST_STATE ?= .virtual-pi-vpn
+vpn: export PI_TEST_NAME ?= pi-commerce-vpn
+vpn: export PI_TEST_NETWORK ?= 10.220.0
+vpn: export PI_TEST_SECOND_NETWORK ?= 10.221.0
+vpn: images ## Two virtual Pis and a device in one VPN, with real packets
+	@$(PYTHON) molecule/shared/images.py build vpn-device
+	$(ALONE) pytest tests/vpn
+
 bench: setup ## Measure on a virtual Pi of its own: make bench WHAT=converge (KEEP=1, RUNS=3, FAST=1); WHAT=pi also with INVENTORY=
 	@[ -n "$(WHAT)" -a -f "tests/bench/$(WHAT).py" ] || { echo "WHAT=$(WHAT): set it to one of:" \
 	  $(patsubst tests/bench/%.py,%,$(wildcard tests/bench/*.py)) >&2; exit 2; }
@@ -220,4 +229,4 @@ vm: setup engine ## The whole machine with a kernel of its own; ARCH=arm64: one 
 	$(ALONE) pytest tests/vm
 
 test-full: setup ## `make test` and what takes longer: interruptions, rebuilds, each role by itself, the virtual machine
-	@$(MAKE) --no-print-directory test interruptions rebuild molecule vm
+	@$(MAKE) --no-print-directory test interruptions rebuild molecule vpn vm

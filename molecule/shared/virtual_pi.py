@@ -288,6 +288,8 @@ def create_pi(client: docker.DockerClient, settings: Settings) -> None:
         cap_drop=["SYS_RESOURCE"],
         security_opt=["seccomp=unconfined", "apparmor=unconfined"],
         cgroupns="private",
+        # For a VPN where the kernel has no WireGuard.
+        devices=["/dev/net/tun:/dev/net/tun:rwm"],
         # A board starts again by itself after a power cut.
         restart_policy={"Name": "unless-stopped"},
     )

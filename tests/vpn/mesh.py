@@ -1,0 +1,136 @@
+"""Two virtual Pis in one network, in one inventory, and a device that belongs to neither."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+import tarfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import docker
+import machine
+import yaml
+from docker.models.containers import Container
+
+ROOT = machine.ROOT
+STATE = ROOT / os.environ.get("PI_TEST_STATE", ".virtual-pi-vpn")
+NAME = os.environ.get("PI_TEST_NAME", "pi-commerce-vpn")
+NETWORKS = (os.environ.get("PI_TEST_NETWORK", "10.220.0"), os.environ.get("PI_TEST_SECOND_NETWORK", "10.221.0"))
+LABELS = {"pi-commerce.test": "vpn"}
+
+
+@dataclass(frozen=True)
+class Pi:
+    """One of the two: its name in the inventory, what belongs to it here, and its address in the network of both."""
+
+    name: str
+    container: str
+    state: Path
+    network: str
+    shared: str
+
+    def environment(self) -> dict[str, str | None]:
+        """What molecule/shared/virtual_pi.py reads."""
+        return {"PI_STATE": str(self.state), "PI_NAME": self.container, "PI_NETWORK": self.network}
+
+    def manage(self, verb: str) -> None:
+        """`up` or `down`."""
+        done = machine.run(sys.executable, "molecule/shared/virtual_pi.py", verb, environment=self.environment())
+        assert done.status == 0, done.output[-3000:]
+
+    def shell(self, command: str, check: bool = True) -> str:
+        """Output of a command on it, as root."""
+        done = machine.run(*machine.ssh("sudo bash -s", self.state, f"{self.network}.10"), stdin=command, apart=True)
+        assert not check or done.status == 0, f"{command}: {done.output}{done.errors}"
+        return done.output
+
+
+PIS = [
+    Pi(name, f"{NAME}-{name}", STATE / name, network, f"{NETWORKS[0]}.{last}")
+    for name, network, last in zip(("one", "two"), NETWORKS, (10, 20), strict=True)
+]
+
+
+def inventory(**changes: dict[str, Any]) -> Path:
+    """Write the inventory of both, with variables that differ, by machine."""
+    folder = STATE / "inventory"
+    (folder / "group_vars").mkdir(parents=True, exist_ok=True)
+    common = folder / "group_vars/all"
+    if not common.exists():
+        common.symlink_to(ROOT / "inventory/virtual/group_vars/all")
+    [described] = yaml.safe_load((ROOT / "inventory/virtual/hosts.yml").read_text())["pis"]["hosts"].values()
+    hosts = {
+        pi.name: {
+            **described,
+            "ansible_host": f"{pi.network}.10",
+            "virtual_pi_state": str(pi.state),
+            "wireguard_folder": str(STATE / "wireguard"),
+            "wireguard_number": number,
+            "wireguard_endpoint": pi.shared,
+            **changes.get(pi.name, {}),
+        }
+        for number, pi in enumerate(PIS, 1)
+    }
+    (folder / "hosts.yml").write_text(yaml.safe_dump({"pis": {"hosts": hosts}}))
+    return folder
+
+
+def converge(*arguments: str, **changes: dict[str, Any]) -> machine.Finished:
+    """Apply what lets in from afar; it must succeed."""
+    command = ("ansible-playbook", "-i", str(inventory(**changes)), "playbooks/remote.yml", *arguments)
+    done = machine.run(*command, environment=secret())
+    assert done.status == 0, done.output[-6000:]
+    return done
+
+
+def client(name: str, *arguments: str) -> str:
+    """Add a device, as `make vpn-client` does; what it imports."""
+    done = machine.run("python", "ops/vpn_client.py", str(inventory()), name, *arguments, environment=secret())
+    assert done.status == 0, done.output[-6000:]
+    path = STATE / "wireguard" / f"{name}.conf"
+    return path.read_text() if path.exists() else ""
+
+
+def secret() -> dict[str, str | None]:
+    """Both machines have one owner."""
+    return {"ANSIBLE_VAULT_PASSWORD_FILE": str(PIS[0].state / "vault-password")}
+
+
+class Device:
+    """A device in the network of both, with the file that it has imported."""
+
+    def __init__(self, engine: docker.DockerClient, image: str) -> None:
+        """In a container of its own."""
+        self.container: Container = engine.containers.run(
+            image,
+            detach=True,
+            labels=LABELS,
+            network=PIS[0].container,
+            cap_add=["NET_ADMIN"],
+            devices=["/dev/net/tun:/dev/net/tun:rwm"],
+            sysctls={"net.ipv6.conf.all.disable_ipv6": "0"},
+        )
+
+    def use(self, config: str) -> None:
+        """Import a file in place of the one before."""
+        self.run("wg-quick down pct0")
+        packed = io.BytesIO()
+        with tarfile.open(fileobj=packed, mode="w") as archive:
+            entry = tarfile.TarInfo("pct0.conf")
+            entry.size, entry.mode = len(config.encode()), 0o600
+            archive.addfile(entry, io.BytesIO(config.encode()))
+        assert self.container.put_archive("/etc/wireguard", packed.getvalue())
+        code, output = self.run("wg-quick up pct0")
+        assert code == 0, output
+
+    def run(self, script: str) -> tuple[int, str]:
+        """Exit code and output of a script."""
+        code, output = self.container.exec_run(["bash", "-c", script])
+        return int(code), output.decode(errors="replace")
+
+    def reaches(self, address: str, tries: int = 10) -> bool:
+        """Whether the address answers within so many tries of a second each."""
+        return any(self.run(f"ping -c 1 -W 1 {address}")[0] == 0 for _ in range(tries))

@@ -1,0 +1,106 @@
+"""A mesh of two machines and a device that knows both, with real packets; `make vpn` gives it machines of its own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import docker
+import machine
+import mesh
+import pytest
+from mesh import PIS, Device
+
+ONE, TWO = PIS
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[docker.DockerClient]:
+    client = docker.from_env()
+    yield client
+    client.close()
+
+
+@pytest.fixture(scope="module")
+def both(engine: docker.DockerClient) -> Iterator[machine.Finished]:
+    """Two machines from nothing that have been converged once, in one run."""
+    for pi in PIS:
+        pi.manage("down")
+    for pi in PIS:
+        pi.manage("up")
+    engine.networks.get(ONE.container).connect(f"{TWO.container}-pi", ipv4_address=TWO.shared)
+    try:
+        yield mesh.converge()
+    finally:
+        if not os.environ.get("KEEP"):
+            engine.networks.get(ONE.container).disconnect(f"{TWO.container}-pi")
+            for pi in PIS:
+                pi.manage("down")
+
+
+@pytest.fixture
+def device(both: machine.Finished, engine: docker.DockerClient) -> Iterator[Device]:
+    made = Device(engine, "pi-commerce/vpn-device:1")
+    try:
+        yield made
+    finally:
+        made.container.remove(force=True, v=True)
+
+
+def pings(pi: mesh.Pi, address: str) -> bool:
+    """Whether a machine reaches an address within half a minute."""
+    return pi.shell(f"ping -c 1 -w 30 {address} > /dev/null && echo yes", check=False) == "yes\n"
+
+
+def test_machines_reach_each_other_after_one_run(both: machine.Finished) -> None:
+    assert pings(ONE, "10.66.0.2")
+    assert pings(TWO, "10.66.0.1")
+    for pi in PIS:
+        shaken = [line.split("\t")[1] for line in pi.shell("wg show wg0 latest-handshakes").splitlines()]
+        assert len(shaken) == 1
+        assert int(shaken[0]) > 0
+
+
+def test_second_run_changes_nothing_also_for_one_alone(both: machine.Finished) -> None:
+    again = mesh.converge()
+    assert again.output.count("changed=0 ") == 2, again.output[-3000:]
+    alone = mesh.converge("--limit", "two")
+    assert alone.output.count("changed=0 ") == 1, alone.output[-3000:]
+
+
+def test_private_keys_are_where_they_were_made(both: machine.Finished) -> None:
+    keys = [pi.shell("cat /etc/wireguard/wg0.key").strip() for pi in PIS]
+    assert len(set(keys)) == 2
+    files = [path for path in mesh.STATE.rglob("*") if path.is_file()]
+    assert [path for path in files if any(key.encode() in path.read_bytes() for key in keys)] == []
+    for pi, key in zip(PIS, reversed(keys), strict=True):
+        assert key not in pi.shell("cat /etc/wireguard/*")
+
+
+def test_device_reaches_both_machines_by_one_file_and_neither_when_it_is_out(device: Device) -> None:
+    device.use(mesh.client("phone"))
+    assert device.reaches("10.66.0.1")
+    assert device.reaches("10.66.0.2")
+    mesh.client("phone", "--remove")
+    assert not device.reaches("10.66.0.1", tries=3)
+    assert not device.reaches("10.66.0.2", tries=3)
+
+
+def test_machine_behind_a_router_is_reached_because_it_keeps_its_line_open(both: machine.Finished) -> None:
+    mesh.converge(two={"wireguard_endpoint": ""})
+    try:
+        assert "keepalive" in TWO.shell("wg show wg0")
+        # Forgets where the other one is, as after a restart: it has to be told by the one that dials.
+        ONE.shell("systemctl restart wg-quick@wg0")
+        assert pings(ONE, "10.66.0.2")
+    finally:
+        mesh.converge()
+
+
+def test_two_machines_with_one_number_are_refused(both: machine.Finished) -> None:
+    inventory = mesh.inventory(two={"wireguard_number": 1})
+    command = ("ansible-playbook", "-i", str(inventory), "playbooks/remote.yml", "--check")
+    refused = machine.run(*command, environment=mesh.secret())
+    mesh.inventory()
+    assert refused.status != 0
+    assert "one and two have the same number in the VPN" in refused.output
