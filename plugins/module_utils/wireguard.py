@@ -258,6 +258,8 @@ def client_config(
         "[Interface]",
         f"PrivateKey = {private}" if private else "# PrivateKey = (the one that the device has made)",
         f"Address = {', '.join(networks.addresses(entry['number']))}",
+        # A site that is dialled listens there.
+        *([f"ListenPort = {entry['endpoint'].rpartition(':')[2]}"] if entry.get("endpoint") else []),
     ]
     for machine in machines:
         if not machine.public_key:

@@ -168,6 +168,13 @@ def test_client_file_is_ready_or_asks_for_the_devices_own_key() -> None:
         wireguard.client_config("phone", PHONE, "", [ONE._replace(public_key="")], SECRETS, NETWORKS)
 
 
+def test_site_that_is_dialled_listens_and_takes_calls_of_machines_behind_routers() -> None:
+    text = wireguard.client_config("site", SITE, "", MACHINES, SECRETS, NETWORKS)
+    assert "ListenPort = 51820\n" in text
+    assert set(sections(text)) == {"one", "two", "three"}
+    assert "ListenPort" not in wireguard.client_config("phone", PHONE, "", MACHINES, SECRETS, NETWORKS)
+
+
 def test_public_half_is_what_openssl_says(tmp_path: Path) -> None:
     raw = base64.b64decode(KEYS["one"])
     # PKCS #8 of X25519: a fixed beginning, then the key.

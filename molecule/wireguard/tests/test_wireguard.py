@@ -163,6 +163,27 @@ def test_another_member_comes_without_a_break_and_goes(
     assert device.reaches("10.66.0.1", tries=30)
 
 
+def test_networks_behind_a_site_are_reached_and_no_others(
+    host: Host, device: Device, config: Callable[..., str], apply: Any
+) -> None:
+    for address in ("10.20.0.1", "10.21.0.1"):
+        host.check_output(f"ip -n {SPACE} address add {address}/32 dev lo")
+    device.use(config("phone"))
+    assert device.reaches("10.66.0.1")
+    peers = yaml.safe_load((FOLDER / "peers.yml").read_text())
+    assert host.run("ping -c 1 -W 2 10.20.0.1").rc != 0
+    site = {**peers, "phone": {**peers["phone"], "networks": ["10.20.0.0/24"]}}
+    applied = apply("wireguard", wireguard_folder=str(FOLDER), wireguard_peers=site)
+    try:
+        assert applied.returncode == 0, applied.stdout
+        assert device.reaches("10.66.0.1", tries=30)
+        assert host.run("ping -c 3 -W 2 10.20.0.1").rc == 0
+        assert host.run("ping -c 1 -W 2 10.21.0.1").rc != 0
+    finally:
+        back = apply("wireguard", wireguard_folder=str(FOLDER))
+    assert back.returncode == 0, back.stdout
+
+
 def test_another_address_makes_the_interface_anew(
     host: Host, device: Device, config: Callable[..., str], apply: Any
 ) -> None:
