@@ -144,6 +144,7 @@ def test_visitors_address_is_taken_from_cloudflare_alone(host: Host, visit: Visi
     assert json.loads(seen)["x-forwarded-for"] == "203.0.113.77"
     _, seen, _ = visit("vpn", CF_Connecting_IP="203.0.113.78", X_Forwarded_For="203.0.113.78")
     assert json.loads(seen)["x-forwarded-for"].startswith("10.66.0.")
+    assert "203.0.113.78" not in seen
     visit("somebody", CF_Connecting_IP="203.0.113.79")
     log = host.check_output("docker logs proxy-test 2>&1")
     assert "203.0.113.77 - " in log
