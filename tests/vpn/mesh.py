@@ -78,9 +78,9 @@ def inventory(**changes: dict[str, Any]) -> Path:
     return folder
 
 
-def converge(*arguments: str, **changes: dict[str, Any]) -> machine.Finished:
-    """Apply what lets in from afar; it must succeed."""
-    command = ("ansible-playbook", "-i", str(inventory(**changes)), "playbooks/remote.yml", *arguments)
+def converge(*arguments: str, play: str = "remote", **changes: dict[str, Any]) -> machine.Finished:
+    """Apply what lets in from afar, or another play; it must succeed."""
+    command = ("ansible-playbook", "-i", str(inventory(**changes)), f"playbooks/{play}.yml", *arguments)
     done = machine.run(*command, environment=secret())
     assert done.status == 0, done.output[-6000:]
     return done
@@ -130,6 +130,10 @@ class Device:
         """Exit code and output of a script."""
         code, output = self.container.exec_run(["bash", "-c", script])
         return int(code), output.decode(errors="replace")
+
+    def opens(self, address: str, port: int) -> bool:
+        """Whether it can connect to a port within some seconds."""
+        return self.run(f"timeout 8 bash -c 'exec 3<>/dev/tcp/{address}/{port}'")[0] == 0
 
     def reaches(self, address: str, tries: int = 10) -> bool:
         """Whether the address answers within so many tries of a second each."""

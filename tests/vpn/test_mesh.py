@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import docker
 import machine
@@ -104,3 +105,28 @@ def test_two_machines_with_one_number_are_refused(both: machine.Finished) -> Non
     mesh.inventory()
     assert refused.status != 0
     assert "one and two have the same number in the VPN" in refused.output
+
+
+def test_behind_the_firewall_a_device_opens_what_the_vpn_is_given(device: Device) -> None:
+    config = mesh.client("phone")
+    # A program that nobody has declared.
+    start = "systemd-run --quiet --unit decoy python3 -m http.server 8099 --bind 0.0.0.0"
+    given: dict[str, Any] = {"access_vpn": ["ssh"], "ssh_exposure": "lan"}
+    for pi in PIS:
+        pi.shell(start)
+    device.use(config)
+    assert device.reaches("10.66.0.1")
+    assert device.opens("10.66.0.1", 22)
+    assert device.opens("10.66.0.1", 8099), "nothing is closed yet"
+    try:
+        mesh.converge(play="network", one=given, two={**given, "access_vpn": []})
+        assert device.opens("10.66.0.1", 22)
+        assert not device.opens("10.66.0.1", 8099)
+        assert not device.opens("10.66.0.2", 22)
+        # A handshake from nothing still comes through the port that is open for it.
+        device.use(config)
+        assert device.reaches("10.66.0.1")
+        assert device.reaches("10.66.0.2")
+    finally:
+        for pi in PIS:
+            pi.shell("systemctl stop decoy")
