@@ -91,6 +91,7 @@ def facts(answers: dict[str, Answer]) -> dict[str, object]:
         "legacy_tables": False,
         "iptables_backend": "",
         "firewall_running": True,
+        "firewall_problems": [],
     }
     return {
         "os_id": release.get("ID"),

@@ -20,6 +20,7 @@ NETWORK = {
     "legacy_tables": False,
     "iptables_backend": "",
     "firewall_running": True,
+    "firewall_problems": [],
 }
 DEBIAN_13 = {"os_id": "debian", "os_version": "13", "apt_mirror": "http://mirror.test/debian", "network": NETWORK}
 # In a process of its own, as Ansible reads its settings once; prints what each check makes of the plays.
