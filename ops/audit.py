@@ -92,6 +92,7 @@ def facts(answers: dict[str, Answer]) -> dict[str, object]:
         "iptables_backend": "",
         "firewall_running": True,
         "firewall_problems": [],
+        "docker_bypass": False,
     }
     return {
         "os_id": release.get("ID"),

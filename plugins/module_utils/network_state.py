@@ -15,11 +15,13 @@ PRIVATE6 = ipaddress.ip_network("fc00::/7")
 
 def read() -> dict:
     """Everything at once: `ssh` (see `sshd` and `login`), `attached` networks and whether the firewall is at work."""
+    in_force = rules_in_force()
     return {
         "ssh": {**sshd(output("sshd", "-T")), **login("/proc", os.getppid()), "socket": active("ssh.socket")},
         "attached": attached(json.loads(output("ip", "-json", "address") or "[]")),
-        "firewall_running": bool(output("iptables", "-w", "-S", "ufw-user-input")),
-        "firewall_problems": firewall_problems(rules_in_force(), rule_files("/etc/ufw")),
+        "firewall_running": "-N ufw-user-input" in in_force["ip"].splitlines(),
+        "firewall_problems": firewall_problems(in_force, rule_files("/etc/ufw")),
+        "docker_bypass": active("docker.service") and bypass(in_force["ip"]),
         "legacy_tables": legacy_tables(legacy("ip"), legacy("ip6")),
         "iptables_backend": backend(output("iptables", "--version")),
     }
@@ -143,6 +145,11 @@ def firewall_problems(in_force: dict, written: dict) -> list:
             if len(found) != len(wanted) or (last and last != found[-1]):
                 problems.append(f"{family}tables: chain {chain} has other rules than UFW's files")
     return problems
+
+
+def bypass(in_force: str) -> bool:
+    """Whether Docker's packets do not pass the chain that is kept for others' rules, of what iptables prints."""
+    return "-A FORWARD -j DOCKER-USER" not in in_force.splitlines()
 
 
 def backend(version: str) -> str:

@@ -21,6 +21,7 @@ NETWORK = {
     "iptables_backend": "",
     "firewall_running": True,
     "firewall_problems": [],
+    "docker_bypass": False,
 }
 DEBIAN_13 = {"os_id": "debian", "os_version": "13", "apt_mirror": "http://mirror.test/debian", "network": NETWORK}
 # In a process of its own, as Ansible reads its settings once; prints what each check makes of the plays.

@@ -92,3 +92,8 @@ def test_rules_are_read_from_all_four_files_or_not_at_all(tmp_path: Path) -> Non
         (tmp_path / f"{name}.rules").write_text(f"-A {name}\n")
     assert network_state.rule_files(str(tmp_path)) == {"ip": "-A user\n-A after\n", "ip6": "-A user6\n-A after6\n"}
     assert network_state.firewall_problems({"ip": "", "ip6": ""}, {}) == []
+
+
+def test_engine_that_bypasses_the_firewall_is_seen() -> None:
+    assert not network_state.bypass("-P FORWARD DROP\n-A FORWARD -j DOCKER-USER\n-A FORWARD -j DOCKER-FORWARD\n")
+    assert network_state.bypass("-P FORWARD DROP\n-N DOCKER-USER\n-A FORWARD -j ufw-before-forward\n")

@@ -180,3 +180,13 @@ def test_rules_in_the_older_tables_are_refused(apply: Any, host: Host) -> None:
         assert "iptables-legacy-save" in refused.stdout
     finally:
         host.check_output("iptables-legacy -w -D INPUT -s 192.0.2.200 -j DROP")
+
+
+def test_engine_that_bypasses_the_firewall_is_refused(apply: Any, host: Host) -> None:
+    host.check_output("iptables -w -D FORWARD -j DOCKER-USER")
+    try:
+        refused = apply("firewall")
+        assert refused.returncode != 0
+        assert "does not pass the chain DOCKER-USER" in " ".join(refused.stdout.split())
+    finally:
+        host.check_output("systemctl restart docker")
