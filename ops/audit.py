@@ -93,6 +93,8 @@ def facts(answers: dict[str, Answer]) -> dict[str, object]:
         "legacy_tables": False,
         "iptables_backend": "",
         "firewall_running": True,
+        "firewall_problems": [],
+        "docker_bypass": False,
     }
     return {
         "os_id": release.get("ID"),

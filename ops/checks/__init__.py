@@ -11,10 +11,11 @@ from checks.data import Databases, Schema, Workflows
 from checks.files import Files
 from checks.health import Backup, Certificates, Disk, Heat, Messages
 from checks.host import Clock, Identity, Kernel, Packages, People, Units
+from checks.network import Firewall
 from checks.services import Containers, Entrance, Memory
 
 _PLAIN: tuple[type[Check], ...] = (
-    *(Files, Identity, People, Packages, Units, Kernel),
+    *(Files, Identity, People, Packages, Units, Kernel, Firewall),
     *(Containers, Entrance, Memory, Databases, Schema, Workflows),
     *(Backup, Messages, Disk, Heat),
 )

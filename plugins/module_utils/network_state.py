@@ -15,10 +15,13 @@ PRIVATE6 = ipaddress.ip_network("fc00::/7")
 
 def read() -> dict:
     """Everything at once: `ssh` (see `sshd` and `login`), `attached` networks and whether the firewall is at work."""
+    in_force = rules_in_force()
     return {
         "ssh": {**sshd(output("sshd", "-T")), **login("/proc", os.getppid()), "socket": active("ssh.socket")},
         "attached": attached(json.loads(output("ip", "-json", "address") or "[]")),
-        "firewall_running": bool(output("iptables", "-w", "-S", "ufw-user-input")),
+        "firewall_running": "-N ufw-user-input" in in_force["ip"].splitlines(),
+        "firewall_problems": firewall_problems(in_force, rule_files("/etc/ufw")),
+        "docker_bypass": active("docker.service") and bypass(in_force["ip"]),
         "legacy_tables": legacy_tables(legacy("ip"), legacy("ip6")),
         "iptables_backend": backend(output("iptables", "--version")),
     }
@@ -101,6 +104,52 @@ def legacy(family: str) -> str:
 def legacy_tables(*saved: str) -> bool:
     """Whether rules lie in the kernel's older tables, of what `iptables-legacy-save` prints."""
     return any(line.startswith("-A ") for text in saved for line in text.splitlines())
+
+
+def rules_in_force() -> dict:
+    """What iptables prints of each family's filter."""
+    return {family: output(f"{family}tables", "-w", "-S") for family in ("ip", "ip6")}
+
+
+def rule_files(folder: str) -> dict:
+    """UFW's rules for ports and for Docker's chain, by family, as they are written; nothing where a file is missing."""
+    texts = {"ip": "", "ip6": ""}
+    for family, six in (("ip", ""), ("ip6", "6")):
+        for name in ("user", "after"):
+            try:
+                with open(f"{folder}/{name}{six}.rules", encoding="utf-8") as source:
+                    texts[family] += source.read()
+            except OSError:
+                return {}
+    return texts
+
+
+def firewall_problems(in_force: dict, written: dict) -> list:
+    """In what the rules in force differ from those that are written, as texts. Pure; iptables' own spelling differs.
+
+    An older engine puts a last RETURN behind Docker's chain, where nothing comes any more.
+    """
+    problems = []
+    for family, text in written.items():
+        six = "6" if family == "ip6" else ""
+        lines = in_force[family].splitlines()
+        for policy in ("-P INPUT DROP", "-P FORWARD DROP"):
+            if policy not in lines:
+                problems.append(f"{family}tables: lacks the policy {policy}")
+        for chain, last in ((f"ufw{six}-user-input", ""), ("DOCKER-USER", "-A DOCKER-USER -j DROP")):
+            wanted, found = (
+                [line for line in rules if line.startswith(f"-A {chain} ")] for rules in (text.splitlines(), lines)
+            )
+            if found[len(wanted) :] == ["-A DOCKER-USER -j RETURN"]:
+                found.pop()
+            if len(found) != len(wanted) or (last and last != found[-1]):
+                problems.append(f"{family}tables: chain {chain} has other rules than UFW's files")
+    return problems
+
+
+def bypass(in_force: str) -> bool:
+    """Whether Docker's packets do not pass the chain that is kept for others' rules, of what iptables prints."""
+    return "-A FORWARD -j DOCKER-USER" not in in_force.splitlines()
 
 
 def backend(version: str) -> str:

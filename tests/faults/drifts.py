@@ -145,6 +145,25 @@ DRIFTS = [
         restored="sshd -T | grep -qx 'maxauthtries 4'"
         " && ! grep -q 'PasswordAuthentication yes' /etc/ssh/sshd_config.d/10-pi-commerce.conf",
     ),
+    # UFW writes both files anew whenever it loads them.
+    Drift(
+        "rule by hand",
+        "ufw allow 4711/tcp",
+        shown=("/etc/ufw/user.rules", "/etc/ufw/user6.rules"),
+        audit=("/etc/ufw/user.rules", "iptables: chain ufw-user-input has other rules than UFW's files"),
+        restored="! ufw show added | grep -q 4711",
+        touches=("/etc/ufw/user.rules", "/etc/ufw/user6.rules"),
+    ),
+    Drift(
+        "emptied chain of the firewall",
+        "iptables -w -F DOCKER-USER",
+        # A check cannot load it.
+        shown=(),
+        audit=("iptables: chain DOCKER-USER has other rules than UFW's files",),
+        restored="iptables -w -S DOCKER-USER | grep -qx -- '-A DOCKER-USER -j DROP'",
+        touches=("/etc/ufw/user.rules", "/etc/ufw/user6.rules"),
+        batch=2,
+    ),
     _in_file(
         "deleted kernel settings",
         "/etc/sysctl.d/90-pi-commerce.conf",

@@ -18,6 +18,7 @@ from checks.base import Check
 from checks.files import Files
 from checks.health import Backup, Certificates, Disk, Heat, Messages
 from checks.host import Clock, Identity, Kernel, Packages, People, Units
+from checks.network import Firewall
 from checks.services import Containers, Memory
 from declared import CannotRead, Step
 from gather import Answer
@@ -403,3 +404,46 @@ def test_connection_of_an_inventory_host() -> None:
 def test_ssh_option_that_pyinfra_cannot_honour_is_refused(arguments: str) -> None:
     with pytest.raises(CannotRead, match=r"ansible_ssh_common_args: .*~/.ssh/config"):
         connection({"ansible_ssh_common_args": arguments})
+
+
+RULES = step(
+    "file_tree",
+    root="/etc",
+    files=[
+        {"path": f"ufw/user{six}.rules", "content": f"-A ufw{six}-user-input -p tcp --dport 22 -j ACCEPT\n"}
+        for six in ("", "6")
+    ]
+    + [
+        {"path": f"ufw/after{six}.rules", "content": "-A DOCKER-USER -i docker0 -j RETURN\n-A DOCKER-USER -j DROP\n"}
+        for six in ("", "6")
+    ],
+)
+IN_FORCE = "".join(
+    f"{family}|-P INPUT DROP\n{family}|-P FORWARD DROP\n{family}|-A ufw{six}-user-input -p tcp --dport 22 -j ACCEPT\n"
+    f"{family}|-A DOCKER-USER -i docker0 -j RETURN\n{family}|-A DOCKER-USER -j DROP\n"
+    for family, six in (("ip", ""), ("ip6", "6"))
+)
+
+
+def test_firewall_as_declared() -> None:
+    assert judged(Firewall([RULES]), IN_FORCE) == []
+    older = IN_FORCE.replace("ip|-A DOCKER-USER -j DROP\n", "ip|-A DOCKER-USER -j DROP\nip|-A DOCKER-USER -j RETURN\n")
+    assert judged(Firewall([RULES]), older) == []
+    assert Firewall([]).question() == ""
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "text"),
+    [
+        ("ip|-P INPUT DROP", "ip|-P INPUT ACCEPT", "iptables: lacks the policy -P INPUT DROP"),
+        ("ip6|-P FORWARD DROP", "ip6|-P FORWARD ACCEPT", "ip6tables: lacks the policy -P FORWARD DROP"),
+        ("ip|-A DOCKER-USER -j DROP\n", "", "iptables: chain DOCKER-USER has other rules than UFW's files"),
+        ("ip|-A DOCKER-USER -i", "ip|-A DOCKER-USER -j RETURN\nip|-A DOCKER-USER -i", "iptables: chain DOCKER-USER"),
+        ("ip6|-A ufw6-user-input", "ip6|-A ufw6-elsewhere", "ip6tables: chain ufw6-user-input"),
+    ],
+)
+def test_firewall_that_is_not_as_declared(before: str, after: str, text: str) -> None:
+    found = judged(Firewall([RULES]), IN_FORCE.replace(before, after, 1))
+    assert len(found) == 1
+    assert found[0][0] == "drift"
+    assert text in found[0][1]

@@ -21,6 +21,8 @@ NETWORK = {
     "legacy_tables": False,
     "iptables_backend": "",
     "firewall_running": True,
+    "firewall_problems": [],
+    "docker_bypass": False,
 }
 DEBIAN_13 = {
     "os_id": "debian",

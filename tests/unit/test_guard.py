@@ -255,6 +255,34 @@ def test_controller_that_was_banned_is_let_in(asked: list[str], monkeypatch: pyt
     assert "fail2ban-client unban --all" in asked
 
 
+def test_controller_that_knocks_in_vain_is_not_banned_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+
+    def run(self: force.Force, *words: str) -> bool:
+        calls.append(" ".join(words))
+        said = "Status\n|- Number of jail:\t2\n`- Jail list:\tpi-commerce-login, sshd"
+        self.steps.append({"command": "", "outcome": "done", "said": said})
+        return True
+
+    monkeypatch.setattr(force.Force, "run", run)
+    monkeypatch.setattr(force, "active", lambda unit: unit == "fail2ban.service")
+    force.spare("192.168.7.9")
+    assert calls[1:] == [
+        f"fail2ban-client set {jail} addignoreip 192.168.7.9" for jail in ("pi-commerce-login", "sshd")
+    ]
+    calls.clear()
+    force.spare("")
+    assert calls == []
+
+
+def test_controllers_address_is_found_behind_sudo(tmp_path: Path, processes: Processes) -> None:
+    processes(("systemd", 0), ("sshd", 5), ("sh", 200), ("sudo", 201), ("python3", 202))
+    for pid, environment in ((3, b"A=b\0SSH_CONNECTION=192.168.7.9 5 192.168.7.10 22\0"), (4, b""), (5, b"A=b\0")):
+        (tmp_path / str(pid) / "environ").write_bytes(environment)
+    assert connection.client(tmp_path, 5) == "192.168.7.9"
+    assert connection.client(tmp_path, 2) == ""
+
+
 def test_firewall_that_cannot_be_loaded_is_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
     steps: list[str] = []
 

@@ -84,3 +84,16 @@ def test_program_that_is_not_there_says_nothing() -> None:
     assert network_state.output("pi-commerce-no-such-program") == ""
     assert network_state.output("false") == ""
     assert network_state.output("echo", "x") == "x\n"
+
+
+def test_rules_are_read_from_all_four_files_or_not_at_all(tmp_path: Path) -> None:
+    for name in ("user", "after", "user6", "after6"):
+        assert network_state.rule_files(str(tmp_path)) == {}
+        (tmp_path / f"{name}.rules").write_text(f"-A {name}\n")
+    assert network_state.rule_files(str(tmp_path)) == {"ip": "-A user\n-A after\n", "ip6": "-A user6\n-A after6\n"}
+    assert network_state.firewall_problems({"ip": "", "ip6": ""}, {}) == []
+
+
+def test_engine_that_bypasses_the_firewall_is_seen() -> None:
+    assert not network_state.bypass("-P FORWARD DROP\n-A FORWARD -j DOCKER-USER\n-A FORWARD -j DOCKER-FORWARD\n")
+    assert network_state.bypass("-P FORWARD DROP\n-N DOCKER-USER\n-A FORWARD -j ufw-before-forward\n")

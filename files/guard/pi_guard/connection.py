@@ -39,6 +39,23 @@ def prove_newer(armed_at: float, proc: Path = Path("/proc"), pid: int = 0) -> No
     raise Refused("this did not come by SSH, it proves nothing: log in by SSH anew and ask again")
 
 
+def client(proc: Path = Path("/proc"), pid: int = 0) -> str:
+    """The address from which this process was started by SSH; empty where it was not, or where nobody can tell."""
+    pid = pid or os.getpid()
+    while pid > 1:
+        try:
+            # sudo does not pass it on, but some process on the way here has it.
+            entries = (proc / str(pid) / "environ").read_bytes().decode(errors="replace").split("\0")
+            _, parent, _ = _process(proc, pid)
+        except OSError:
+            return ""
+        for entry in entries:
+            if entry.startswith("SSH_CONNECTION="):
+                return entry.partition("=")[2].split()[0]
+        pid = parent
+    return ""
+
+
 def _process(proc: Path, pid: int) -> tuple[str, int, float]:
     """Name, parent, and seconds since the kernel's start at which a process was started."""
     text = (proc / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")

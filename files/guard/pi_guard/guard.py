@@ -79,6 +79,7 @@ class Guard:
                 if fresh:
                     self.mark.unlink()
                 raise Refused(f"systemd does not take the timer, nothing may be changed: {problem.stdout}") from problem
+        force.spare(connection.client())
 
     def disarm(self) -> None:
         """Leave things as they are now. Raises Refused where this connection does not prove them."""
