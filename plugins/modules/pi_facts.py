@@ -50,7 +50,7 @@ RETURN = r"""
 ansible_facts:
   description: >-
     One fact C(pi): C(architecture), C(userland_bits), C(os_id), C(os_version), C(os_name), C(board), C(ram_mib),
-    C(page_bytes), C(kernel), C(disk_free_mib), C(read_only), C(data_mounted), C(memory_cgroup), C(wireguard_module),
+    C(page_bytes), C(kernel), C(disk_free_mib), C(read_only), C(data_mounted), C(memory_cgroup), C(ipv6), C(wireguard_module),
     C(epoch_seconds), C(apt_mirror), C(systemd), C(python), C(network) (see C(module_utils/network_state.py)),
     and the answers to what was asked: C(servers)
     (C(kind), C(address), C(problem)) and C(ports) (C(address), C(problem)). An empty problem is none.
@@ -156,6 +156,8 @@ def gather(parameters: dict[str, Any]) -> dict[str, object]:
         "memory_cgroup": fitness.memory_cgroup(
             read("/", "sys/fs/cgroup/cgroup.controllers"), read("/", "proc/cgroups")
         ),
+        # What a new interface begins with.
+        "ipv6": read("/", "proc/sys/net/ipv6/conf/default/disable_ipv6") == "0",
         "wireguard_module": fitness.wireguard_module("/", platform.release()),
         "epoch_seconds": int(time.time()),
         "apt_mirror": mirror,
