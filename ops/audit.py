@@ -57,6 +57,7 @@ _RELEASE = {
     "sshd": "sshd -T",
     "socket": "systemctl show --property ActiveState --value ssh.socket",
     "addresses": "ip -json address",
+    "ipv6": "cat /proc/sys/net/ipv6/conf/default/disable_ipv6",
     "wireguard": "modules=/lib/modules/$(uname -r); if [ -d /sys/module/wireguard ] || "
     r"""grep -qs '/wireguard\.ko' "$modules/modules.builtin" "$modules/modules.dep"; then echo yes; fi""",
 }
@@ -101,6 +102,7 @@ def facts(answers: dict[str, Answer]) -> dict[str, object]:
         "os_version": release.get("VERSION_ID"),
         "apt_mirror": mirrors.main,
         "network": network,
+        "ipv6": answers["ipv6"].output.strip() == "0",
         "wireguard_module": answers["wireguard"].output.strip() == "yes",
     }
 

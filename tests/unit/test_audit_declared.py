@@ -29,6 +29,7 @@ DEBIAN_13 = {
     "os_version": "13",
     "apt_mirror": "http://mirror.test/debian",
     "network": NETWORK,
+    "ipv6": True,
     "wireguard_module": True,
 }
 # In a process of its own, as Ansible reads its settings once; prints what each check makes of the plays.
