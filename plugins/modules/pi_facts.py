@@ -51,8 +51,8 @@ ansible_facts:
   description: >-
     One fact C(pi): C(architecture), C(userland_bits), C(os_id), C(os_version), C(os_name), C(board), C(ram_mib),
     C(page_bytes), C(kernel), C(disk_free_mib), C(read_only), C(data_mounted), C(memory_cgroup), C(ipv6),
-    C(wireguard_module), C(epoch_seconds), C(apt_mirror), C(systemd), C(python), C(network) (see C(module_utils/network_state.py)),
-    and the answers to what was asked: C(servers)
+    C(wireguard_module), C(epoch_seconds), C(apt_mirror), C(systemd), C(python), C(network)
+    (see C(module_utils/network_state.py)), and the answers to what was asked: C(servers)
     (C(kind), C(address), C(problem)) and C(ports) (C(address), C(problem)). An empty problem is none.
     Another, C(pi_state), holds what a converge would otherwise ask task by task, see C(module_utils/host_state.py).
   type: dict
