@@ -204,6 +204,9 @@ def act(given: argparse.Namespace) -> int:
         entrance.renew(getattr(given, "force", False))
     except EntranceError as error:
         problem = error
+    if given.verb == "apply":
+        # Its other files may have changed, too.
+        entrance.reload()
     entrance.tell(problem)
     if problem:
         raise problem

@@ -28,7 +28,8 @@ TREES = [
     "/usr/local",
     "/var/spool/cron",
 ]
-SECRET = ("/etc/pi-commerce/secrets/", "/etc/pi-commerce/proxy/tls/")
+# Each machine has its own.
+SECRET = ("/etc/pi-commerce/secrets/", "/etc/pi-commerce/proxy/tls/", "/etc/pi-commerce/entrance/authority")
 # Follow from secrets: a keyed digest as a label.
 KEYED = "/etc/pi-commerce/compose/overrides.yml"
 LABELS = ("com.docker.compose.project", "com.docker.compose.service", "com.docker.compose.oneoff")
