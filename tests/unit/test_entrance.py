@@ -198,7 +198,7 @@ def test_certificate_that_was_given_is_the_owners_affair_until_it_ends(host: Hos
 
 def test_nginx_that_refuses_is_said(host: Host, capsys: pytest.CaptureFixture[str]) -> None:
     host.configure(reload="echo 'nginx: [emerg] no' >&2; exit 1")
-    assert host.run("apply") == 1
+    assert host.run("apply") == 2
     assert "nginx goes on with what it had: nginx: [emerg] no" in capsys.readouterr().err
 
 

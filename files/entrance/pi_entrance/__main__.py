@@ -145,10 +145,10 @@ class Entrance:
             self.reload()
 
     def reload(self) -> None:
-        """Have nginx read its files anew. Raises EntranceError where it refuses them."""
+        """Have nginx read its files anew. Raises Refused where it does not take them."""
         done = subprocess.run(["/bin/sh", "-c", self.known.reload], capture_output=True, text=True, check=False)
         if done.returncode:
-            raise EntranceError(f"nginx goes on with what it had: {done.stderr.strip()[-300:]}")
+            raise Refused(f"nginx goes on with what it had: {done.stderr.strip()[-300:]}")
 
     def tell(self, problem: EntranceError | None) -> None:
         """Have people know of a certificate that ends soon, and of its end being averted."""
