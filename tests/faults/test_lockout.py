@@ -93,8 +93,7 @@ def planted() -> Iterator[None]:
 
 def plant(fault: Fault) -> None:
     """Prepare the machine for a fault."""
-    controller = machine.pi("echo ${SSH_CLIENT%% *}", check=False).strip() or f"{machine.NETWORK}.1"
-    script = fault.during.replace("CONTROLLER", controller)
+    script = fault.during.replace("CONTROLLER", f"{machine.NETWORK}.1")
     lines = [fault.before or ":"]
     if script:
         folder = Path(fault.hook).parent

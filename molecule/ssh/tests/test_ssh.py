@@ -19,6 +19,23 @@ def test_settings_are_in_force(host: Host, variables: dict[str, Any]) -> None:
     assert found["permitemptypasswords"] == "no"
     assert found["x11forwarding"] == "no"
     assert found["maxauthtries"] == str(variables["ssh_max_auth_tries"])
+    assert found["passwordauthentication"] == ("yes" if variables["ssh_password_login"] else "no")
+    assert found["kbdinteractiveauthentication"] == "no"
+
+
+def test_server_offers_what_it_takes(host: Host, variables: dict[str, Any]) -> None:
+    config = host.backend.ssh_config
+    options = ("-o", "ControlPath=none", "-o", "BatchMode=yes", "-o", "PreferredAuthentications=none")
+    refused = subprocess.run(
+        ["ssh", "-F", config, *options, "shop-pi", "true"], capture_output=True, text=True, timeout=30, check=False
+    )
+    offered = "publickey,password" if variables["ssh_password_login"] else "publickey"
+    assert f"Permission denied ({offered})" in refused.stderr
+
+
+def test_change_was_proven_and_nothing_is_armed(host: Host) -> None:
+    assert '"armed": false' in host.check_output("pi-commerce-guard status")
+    assert host.file("/var/lib/pi-commerce/guard/proven").exists
 
 
 def test_root_is_refused_even_with_a_key(host: Host) -> None:
