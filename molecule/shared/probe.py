@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -76,10 +77,11 @@ class Outside:
         """Who has opened a port: a container that publishes it, or a process that listens."""
         rows = inside(self.pi, "docker", "ps", "--format", "{{.Names}} {{.Ports}}").splitlines()
         containers = [row.split(" ", 1)[0] for row in rows if f":{port}->" in row]
-        listening = inside(self.pi, "ss", "-Hlnp", f"--{kind}", f"sport = :{port}").split("users:")[1:]
-        return " and ".join(
-            [f"container {name}" for name in containers] + [f"process {one.strip()}" for one in listening]
-        ) or ("nobody listens; look at `ufw status verbose` on the Pi")
+        listed = inside(self.pi, "ss", "-Hlnp", f"--{kind}", f"sport = :{port}")
+        listening = sorted(set(re.findall(r'"([^"]+)",pid=', listed)))
+        return " and ".join([f"container {name}" for name in containers] + [f"process {one}" for one in listening]) or (
+            "nobody listens; look at `ufw status verbose` on the Pi"
+        )
 
 
 def inside(container: Container, *command: str) -> str:
