@@ -255,9 +255,9 @@ class Repository:
         # One by one: tags differ from snapshot to snapshot, so that grouped by them none would ever be too many.
         # Images that did not change are saved once: the newest stay however old they are.
         for kind, kept_by in {"nightly": keep, "ship": keep, "images": ["--keep-within=90d"]}.items():
-            groups = (
-                json.loads(self.restic("forget", "--json", "--group-by=host", f"--tag={kind}", *kept_by, *only)) or []
-            )
+            said_of = self.restic("forget", "--json", "--group-by=host", f"--tag={kind}", *kept_by, *only)
+            # Nothing at all where there is no snapshot of this kind.
+            groups = json.loads(said_of or "[]") or []
             gone = {entry["id"]: entry["time"][:16] for group in groups for entry in group["remove"] or []}
             left = [snapshot for snapshot in self.snapshots() if snapshot.id in gone]
             if left and not dry_run:
