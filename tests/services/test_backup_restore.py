@@ -243,6 +243,21 @@ def test_far_repository_is_thinned_out_from_where_it_may_be_changed(shop: Shop) 
     shop.must("ship")
 
 
+def test_password_of_a_server_is_in_no_environment_of_the_engine(shop: Shop) -> None:
+    """While it talks to that server, which is made to hesitate."""
+    shop.far.pause()
+    try:
+        shop.shell("python3 -m pi_backup snapshots far > /tmp/listed 2>&1; echo $? >> /tmp/listed", detach=True)
+        wait_until(lambda: shop.shell("pidof restic").status == 0, 30, "the engine runs")
+        shown = shop.shell("for pid in $(pidof restic); do cat /proc/$pid/environ /proc/$pid/cmdline; done").output
+    finally:
+        shop.far.unpause()
+    assert "RESTIC_REPOSITORY_FILE" in shown
+    assert shop.far_password not in shown
+    wait_until(lambda: shop.shell("tail -n 1 /tmp/listed").output == "0\n", 120, "it ends well")
+    assert shop.far_password not in shop.shell("cat /tmp/listed").output
+
+
 def test_secret_is_in_no_argument_and_no_plain_copy(shop: Shop) -> None:
     listed = shop.restic("ls", "--tag", "nightly", "latest").output
     assert "/etc/pi-commerce/backup/plan.json" in listed
