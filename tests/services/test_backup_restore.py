@@ -46,7 +46,10 @@ def test_one_database_goes_back_to_a_moment_and_the_replaced_one_can_return(shop
 def test_everything_goes_back_and_saving_goes_on_with_a_new_base(shop: Shop) -> None:
     """Also when the near repository is gone for good: from far."""
     shop.cli("SET", "canary", "all-before")
-    shop.shell("mkdir -p /data/deep && echo all-before > /data/deep/file && chmod 0640 /data/deep/file", shop.files)
+    shop.shell(
+        "find /data -mindepth 1 -delete; mkdir -p /data/deep && echo all-before > /data/deep/file && chmod 0640 /data/deep/file",
+        shop.files,
+    )
     shop.order("all-before")
     shop.must("ship")
     base = shop.state("chain")["base"]
