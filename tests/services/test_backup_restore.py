@@ -47,7 +47,7 @@ def test_everything_goes_back_and_saving_goes_on_with_a_new_base(shop: Shop) -> 
     """Also when the near repository is gone for good: from far."""
     shop.cli("SET", "canary", "all-before")
     shop.shell(
-        "find /data -mindepth 1 -delete; mkdir -p /data/deep && echo all-before > /data/deep/file && chmod 0640 /data/deep/file",
+        "find /data -mindepth 1 -delete; mkdir /data/deep; cd /data/deep && echo all-before > file && chmod 0640 file",
         shop.files,
     )
     shop.order("all-before")
