@@ -186,7 +186,7 @@ bench: setup ## Measure on a virtual Pi of its own: make bench WHAT=converge (KE
 	@PYTHONPATH=tests $(PYTHON) -m bench.$(WHAT)
 
 # What is wrong on purpose, by what it is done to; the table of it is printed at the end.
-FAULTS_backup := tests/services/test_drill.py
+FAULTS_backup := tests/services/test_drill.py tests/services/test_backup_rpo.py
 FAULTS_lockout := tests/faults/test_lockout.py
 
 faults: images ## Do harm on purpose and see it found: make faults WHAT=backup
@@ -230,3 +230,5 @@ vm: setup engine ## The whole machine with a kernel of its own; ARCH=arm64: one 
 
 test-full: setup ## `make test` and what takes longer: interruptions, rebuilds, each role by itself, the virtual machine
 	@$(MAKE) --no-print-directory test interruptions rebuild molecule vpn vm
+	@$(MAKE) --no-print-directory faults WHAT=backup
+	@$(MAKE) --no-print-directory faults WHAT=lockout

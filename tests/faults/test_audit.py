@@ -18,6 +18,7 @@ PYTHONS = "$(find /usr/bin /usr/local/bin -name 'python3*' -type f)"
 HOT = "/run/hot-board"
 BACKUPS = "/var/backups/pi-commerce"
 TLS = "/etc/pi-commerce/proxy/tls"
+COMMAND = "/usr/local/sbin/pi-commerce-backup"
 STATUS = json.dumps({"jobs": {"nightly": {"succeeded": "THEN"}}})
 AILING = f"""
 set -e
@@ -26,12 +27,14 @@ echo 82000 > {HOT}/sys/class/thermal/thermal_zone0/temp
 echo 50005 > "{HOT}/sys/devices/platform/soc/soc:firmware/get_throttled"
 cp --archive {TLS}/cert.pem /run/kept-cert.pem
 openssl req -x509 -days 5 -subj /CN=soon -key {TLS}/key.pem -out {TLS}/cert.pem 2>&1
+# So long ago the first ship could have been.
+touch --date '1 hour ago' {COMMAND}
 mkdir -p {BACKUPS}
 mount -t tmpfs -o size=8m tmpfs {BACKUPS}
 sed "s/THEN/$(date --date '4 days ago' +%s)/" > {BACKUPS}/status.json <<< '{STATUS}'
 dd if=/dev/zero of={BACKUPS}/rubbish bs=1M count=8 status=none || :
 """
-RECOVERED = f"umount {BACKUPS}; mv /run/kept-cert.pem {TLS}/cert.pem; rm -r {HOT}"
+RECOVERED = f"umount {BACKUPS}; mv /run/kept-cert.pem {TLS}/cert.pem; rm -r {HOT}; touch {COMMAND}"
 
 
 @dataclass(frozen=True)

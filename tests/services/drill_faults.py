@@ -517,7 +517,7 @@ FAULTS = [
     Fault(
         "canary in a volume changed",
         FAILED,
-        r"files files_data: .*the canary .* is",
+        r"files files_data: .*the canary is",
         saved("ship", FILE_CHANGED),
     ),
     Fault("dump of Redis cut short", FAILED, r"redis redis_data: .*valkey-check-rdb", saved("ship", CUT_RDB)),

@@ -46,7 +46,10 @@ def test_one_database_goes_back_to_a_moment_and_the_replaced_one_can_return(shop
 def test_everything_goes_back_and_saving_goes_on_with_a_new_base(shop: Shop) -> None:
     """Also when the near repository is gone for good: from far."""
     shop.cli("SET", "canary", "all-before")
-    shop.shell("mkdir -p /data/deep && echo all-before > /data/deep/file && chmod 0640 /data/deep/file", shop.files)
+    shop.shell(
+        "find /data -mindepth 1 -delete; mkdir /data/deep; cd /data/deep && echo all-before > file && chmod 0640 file",
+        shop.files,
+    )
     shop.order("all-before")
     shop.must("ship")
     base = shop.state("chain")["base"]
@@ -241,6 +244,21 @@ def test_far_repository_is_thinned_out_from_where_it_may_be_changed(shop: Shop) 
     assert time.time() - shop.state("far")["pruned"] < 60
     assert shop.restic("check", repository="far").status == 0
     shop.must("ship")
+
+
+def test_password_of_a_server_is_in_no_environment_of_the_engine(shop: Shop) -> None:
+    """While it talks to that server, which is made to hesitate."""
+    shop.far.pause()
+    try:
+        shop.shell("python3 -m pi_backup snapshots far > /tmp/listed 2>&1; echo $? >> /tmp/listed", detach=True)
+        wait_until(lambda: shop.shell("pidof restic").status == 0, 30, "the engine runs")
+        shown = shop.shell("for pid in $(pidof restic); do cat /proc/$pid/environ /proc/$pid/cmdline; done").output
+    finally:
+        shop.far.unpause()
+    assert "RESTIC_REPOSITORY_FILE" in shown
+    assert shop.far_password not in shown
+    wait_until(lambda: shop.shell("tail -n 1 /tmp/listed").output == "0\n", 120, "it ends well")
+    assert shop.far_password not in shop.shell("cat /tmp/listed").output
 
 
 def test_secret_is_in_no_argument_and_no_plain_copy(shop: Shop) -> None:

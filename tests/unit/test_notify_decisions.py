@@ -150,6 +150,12 @@ def test_note_that_counts_on_while_it_is_sent_is_sent_again(outbox: Outbox) -> N
     assert [found for found in outbox.messages() if found.count] == []
 
 
+def test_message_that_waited_for_the_lock_does_not_repeat_a_later_one(outbox: Outbox) -> None:
+    assert outbox.add(message(2, key="k"))
+    assert not outbox.add(message(1, key="k"))
+    assert titles(outbox) == ["m2"]
+
+
 def test_remembered_keys_are_bounded(outbox: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pi_notify.outbox.KEYS", 5)
     for number in range(20):

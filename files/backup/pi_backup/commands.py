@@ -46,11 +46,12 @@ def run(
     environment: Mapping[str, str] | None = None,
     seconds: float = 3600,
     both: bool = False,
+    kept: Sequence[int] = (),
 ) -> str:
     """Run a command; return what it printed, which is empty where it went to the file `target`.
 
     With `both` that includes its standard error. `text` or the file `source` is its input; `environment` is added to
-    a bare one. Raises CommandFailed.
+    a bare one; `kept` are open files that it inherits. Raises CommandFailed.
     """
     fed: dict[str, Any] = {"input": text.encode()} if text is not None else {"stdin": source or subprocess.DEVNULL}
     try:
@@ -61,6 +62,7 @@ def run(
             env={"PATH": os.environ.get("PATH", PATH), "LC_ALL": "C.UTF-8", **(environment or {})},
             timeout=seconds,
             check=False,
+            pass_fds=kept,
             preexec_fn=_end_with_parent,
             **fed,
         )

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
+from urllib.parse import quote
 
 from . import files
 from .commands import CommandFailed, run
@@ -18,6 +19,7 @@ from .errors import BackupError
 from .locks import locked
 from .plan import Plan, Target
 
+REST_PASSWORD = "RESTIC_REST_PASSWORD"  # noqa: S105 - the name of a variable
 NO_REPOSITORY, LOCKED, WRONG_PASSWORD = 10, 11, 12
 # The first one that compresses.
 FORMAT = 2
@@ -117,8 +119,9 @@ class Repository:
 
     def _restic(self, words: Sequence[str], seconds: float, target: IO[bytes] | None = None) -> str:
         secrets = {name: self.plan.secret(file) for name, file in self.target.secrets.items()}
+        address = files.in_memory(self._address(secrets.pop(REST_PASSWORD, "")).encode())
         environment = {
-            "RESTIC_REPOSITORY": self.target.url,
+            "RESTIC_REPOSITORY_FILE": f"/proc/self/fd/{address.fileno()}",
             "RESTIC_PASSWORD_FILE": self.target.password_file,
             "RESTIC_CACHE_DIR": str(self.plan.folder / "cache"),
             "TMPDIR": "/var/tmp",  # noqa: S108 - restic makes its files there itself, unpredictable and for root
@@ -130,7 +133,22 @@ class Repository:
             **self.target.environment,
             **secrets,
         }
-        return run([self.plan.engine, *words], name="restic", environment=environment, seconds=seconds, target=target)
+        with address:
+            return run(
+                [self.plan.engine, *words],
+                name="restic",
+                environment=environment,
+                seconds=seconds,
+                target=target,
+                kept=[address.fileno()],
+            )
+
+    def _address(self, password: str) -> str:
+        """The URL with a rest-server's password in it, which is read from memory: no environment shows it."""
+        if not password:
+            return self.target.url
+        user = quote(self.target.environment.get("RESTIC_REST_USERNAME", ""), safe="")
+        return re.sub(r"^(rest:https?://)(?:[^/@]*@)?", rf"\g<1>{user}:{quote(password, safe='')}@", self.target.url)
 
     def _explained(self, error: CommandFailed) -> BackupError:
         causes = {
@@ -255,9 +273,9 @@ class Repository:
         # One by one: tags differ from snapshot to snapshot, so that grouped by them none would ever be too many.
         # Images that did not change are saved once: the newest stay however old they are.
         for kind, kept_by in {"nightly": keep, "ship": keep, "images": ["--keep-within=90d"]}.items():
-            groups = (
-                json.loads(self.restic("forget", "--json", "--group-by=host", f"--tag={kind}", *kept_by, *only)) or []
-            )
+            said_of = self.restic("forget", "--json", "--group-by=host", f"--tag={kind}", *kept_by, *only)
+            # Nothing at all where there is no snapshot of this kind.
+            groups = json.loads(said_of or "[]") or []
             gone = {entry["id"]: entry["time"][:16] for group in groups for entry in group["remove"] or []}
             left = [snapshot for snapshot in self.snapshots() if snapshot.id in gone]
             if left and not dry_run:

@@ -9,7 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from .errors import BackupError
 
@@ -36,6 +36,14 @@ def place(path: Path, content: bytes, mode: int, uid: int, gid: int) -> None:
     except BaseException:
         os.unlink(temporary)
         raise
+
+
+def in_memory(content: bytes = b"") -> IO[bytes]:
+    """An open file that is on no disk, and gone when it is closed; it stands at its beginning."""
+    made = os.fdopen(os.memfd_create("pi-backup"), "w+b")
+    made.write(content)
+    made.seek(0)
+    return made
 
 
 def write_json(path: Path, content: Any) -> None:

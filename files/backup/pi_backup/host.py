@@ -47,16 +47,8 @@ def seal(plan: Plan, path: Path) -> None:
             if os.path.lexists(name):
                 bundle.add(name)
     to = [word for recipient in plan.recipients for word in ("--recipient", recipient)]
-    with path.open("wb") as target, _memory(packed.getvalue()) as source:
+    with path.open("wb") as target, files.in_memory(packed.getvalue()) as source:
         run(["age", *to], source=source, target=target)
-
-
-def _memory(content: bytes) -> io.BufferedRandom:
-    """An unnamed file that never reaches the disk."""
-    handle = os.fdopen(os.memfd_create("bundle"), "w+b")
-    handle.write(content)
-    handle.seek(0)
-    return handle
 
 
 def excluded(plan: Plan) -> list[str]:

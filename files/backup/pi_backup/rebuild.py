@@ -125,7 +125,7 @@ def unseal(plan: Plan, wanted: str, paths: Sequence[str], identity: str) -> list
         sealed = files.fresh(plan.folder / "staging/rebuild") / "sealed"
         with sealed.open("wb") as target:
             source.repository.write(snapshot, f"{snapshot.path('nightly')}/{SEALED}", target)
-        with os.fdopen(os.memfd_create("bundle"), "w+b") as opened:
+        with files.in_memory() as opened:
             # In memory only; the key through standard input.
             run(["age", "--decrypt", "--identity", "-", str(sealed)], text=identity, target=opened)
             sealed.unlink()

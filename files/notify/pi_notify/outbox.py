@@ -125,7 +125,9 @@ class Outbox:
         Room is made by dropping the oldest of the lowest level, which may be this one itself.
         """
         with self.locked() as state:
-            keys = {name: at for name, at in state["keys"].items() if self._recent(at, message.created)}
+            # By the clock under the lock: of two that came together, the one made first may get here last.
+            now = time.time()
+            keys = {name: at for name, at in state["keys"].items() if self._recent(at, now)}
             if message.key in keys:
                 return False
             state["keys"] = dict(sorted(keys.items(), key=lambda entry: entry[1])[-KEYS:])
@@ -135,7 +137,7 @@ class Outbox:
                 # The message first: cut off in between it is sent once too often, the other way round never.
                 files.write(self.folder / message.name, _text(message))
                 if message.key:
-                    state["keys"][message.key] = message.created
+                    state["keys"][message.key] = now
         if not kept:
             raise NotifyError(
                 f"{self.folder}: is full of messages that matter more, this one is left out; "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sqlite3
 import tarfile
@@ -163,7 +162,7 @@ class Stores:
             raise Left("the operator's key is not on this machine: `make drill` opens it from yours")
         staged, path = self.source.staged(self.source.latest("nightly")), self._bundle()
         # The key goes through a pipe; neither it nor what it opens touches a disk.
-        with os.fdopen(os.memfd_create("bundle"), "w+b") as content:
+        with files.in_memory() as content:
             try:
                 run(["age", "--decrypt", "--identity", "-", str(path)], text=key + "\n", target=content)
             except CommandFailed as error:
