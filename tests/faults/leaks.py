@@ -27,6 +27,7 @@ PI_PLACES = {
     "container logs": "for name in $(docker ps --all --format '{{.Names}}'); do docker logs $name 2>&1; done",
     "configuration": "find /etc /usr/local -xdev -type f ! -path '/etc/pi-commerce/secrets/*' -exec cat /dev/null {} +",
     "left behind": "find /home /root /tmp /var/tmp -xdev -type f -exec cat /dev/null {} +",
+    # A file with a process's number is gone with the process, perhaps before it is read.
     "engine": "find /var/lib/docker/containers /run/docker /run/containerd -type f ! -path '*/netns/*' ! -name '*.pid'"
     " -exec cat /dev/null {} +",
 }

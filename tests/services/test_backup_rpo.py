@@ -20,7 +20,7 @@ from backup_shop import FOLDER, Shop
 from docker import DockerClient
 from redis_server import wait_until
 
-DESTROYED = 20 if os.environ.get("FULL") else 1
+DESTROYED = 20 if os.environ.get("FULL") else 2
 SEED = int(os.environ.get("SEED", secrets.randbelow(1_000_000)))
 # Instead of five minutes.
 INTERVAL = 3.0

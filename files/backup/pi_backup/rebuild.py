@@ -246,7 +246,7 @@ def _restore(plan: Plan, wanted: str, at: str, clock: Clock, document: dict[str,
             document["source"] = {
                 "repository": source.repository.name,
                 "reached": {step.store.name: step.reached for step in intent.steps},
-                "canaries": live.expected(source.repository, intent.steps),
+                "canaries": live.expected(intent.repository, intent.steps),
             }
             files.write_json(mark(plan), document)
             restore.carry_out(intent, "", clock.say)

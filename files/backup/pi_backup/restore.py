@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -259,8 +260,9 @@ def _move(plan: Plan, volume: str, prepared: Path, name: str, kind: str) -> dict
     }
 
 
+@lru_cache(maxsize=8)
 def manifest_of(repository: Repository, snapshot: Snapshot) -> dict[str, Any]:
-    """What a snapshot says of itself. Raises BackupError."""
+    """What a snapshot says of itself, fetched once in a run. Raises BackupError."""
     stage = snapshot.path(snapshot.kind)
     found: dict[str, Any] = json.loads(repository.read(snapshot, f"{stage}/manifest.json"))
     return found

@@ -1,0 +1,66 @@
+"""What rebuild.yml lets pass where site.yml would not, and what it refuses, played without a machine."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import plays
+import pytest
+import yaml
+
+PASSWORD = "correct horse battery staple"
+BUCKET = {"url": "s3:https://s3.test/shop", "secrets": {"AWS_SECRET_ACCESS_KEY": "bucket_key"}}
+
+
+def preflight(folder: Path, **more: Any) -> tuple[int, str]:
+    """The preflight's look at a vault file that is not there, for a shop with a bucket and somebody to tell."""
+    variables = {
+        "secrets_file": str(folder / "secrets.vault.yml"),
+        "catalog_data": {"secret_names": ["one"]},
+        "backup_repositories": {"far": BUCKET},
+        "backup_prune_places": {},
+        "notify_targets": {"phone": {"url_secret": "notify_phone_url"}},
+        **more,
+    }
+    look = {"ansible.builtin.include_role": {"name": "secrets", "tasks_from": "open"}, "vars": variables}
+    judge = {
+        "ansible.builtin.assert": {
+            "that": "__secrets_opened.secrets is defined",
+            "fail_msg": "{{ __secrets_opened.msg | default('') }}",
+        }
+    }
+    return plays.play(folder, [look, judge], password=PASSWORD)
+
+
+def test_vault_file_that_is_yet_to_come_may_lack_what_only_others_can_give(tmp_path: Path) -> None:
+    status, output = preflight(tmp_path)
+    assert status != 0
+    assert "lacks bucket_key, notify_phone_url, which cannot be made here" in output
+    status, output = preflight(tmp_path, secrets_to_come=True)
+    assert status == 0, output
+    assert not (tmp_path / "secrets.vault.yml").exists()
+
+
+def named(tasks: list[dict[str, Any]], name: str) -> dict[str, Any]:
+    """The task of this name, however deep in blocks."""
+    for task in tasks:
+        if task.get("name") == name:
+            return task
+        for part in ("block", "rescue"):
+            try:
+                return named(task.get(part, []), name)
+            except LookupError:
+                continue
+    raise LookupError(name)
+
+
+@pytest.mark.parametrize(("version", "refused"), [("0.12.1", True), ("0.14.0", False), ("0.18.0", False)])
+def test_restic_that_cannot_read_the_repository_is_refused(tmp_path: Path, version: str, refused: bool) -> None:
+    [play] = yaml.safe_load((plays.ROOT / "playbooks/rebuild_prepare.yml").read_text())
+    task = named(play["tasks"], "Refuse one that cannot read what was saved")
+    said = {"rebuild_own": {"stdout": f"restic {version} compiled with go1.18.1 on linux/arm64"}}
+    status, output = plays.play(tmp_path, [task], "--extra-vars", json.dumps(said))
+    assert (status != 0) == refused, output
+    assert (f"restic {version} of this system is too old" in output) == refused
