@@ -9,7 +9,7 @@ import re
 import subprocess
 
 # What is made on the machine itself: nobody's house is behind it.
-OWN = re.compile(r"lo$|docker|br-|veth|virbr|wg|tun|tap|dummy")
+OWN = re.compile(r"lo$|docker|br-|pi-|veth|virbr|wg|tun|tap|dummy")
 PRIVATE6 = ipaddress.ip_network("fc00::/7")
 
 
@@ -136,7 +136,11 @@ def firewall_problems(in_force: dict, written: dict) -> list:
         for policy in ("-P INPUT DROP", "-P FORWARD DROP"):
             if policy not in lines:
                 problems.append(f"{family}tables: lacks the policy {policy}")
-        for chain, last in ((f"ufw{six}-user-input", ""), ("DOCKER-USER", "-A DOCKER-USER -j DROP")):
+        for chain, last in (
+            (f"ufw{six}-user-input", ""),
+            ("DOCKER-USER", "-A DOCKER-USER -j DROP"),
+            ("pi-containers", ""),
+        ):
             wanted, found = (
                 [line for line in rules if line.startswith(f"-A {chain} ")] for rules in (text.splitlines(), lines)
             )

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import firewall
 import machine
 import probe
 import pytest
@@ -76,6 +77,19 @@ def settle() -> None:
         time.sleep(0.5)
 
 
+def test_what_is_declared_is_no_more_than_a_shop_needs(outside: probe.Outside) -> None:
+    """Said here once more, because the list that the probe goes by follows from the same source as the rules."""
+    places = {place: own for place, (own, _) in outside.places.items()}
+    plan = firewall.probe_plan(outside.declared(), places)
+    found = {place: {(kind, port) for kind, port, _ in rows} for place, rows in plan.items()}
+    assert found == {
+        "neighbour": {("tcp", 22), ("tcp", 443)},
+        "stranger": set(),
+        "neighbour, IPv6": {("tcp", 22)},
+        "stranger, IPv6": set(),
+    }
+
+
 @pytest.mark.parametrize("order", ORDERS if FULL else ["as it is", "reload, then engine"])
 def test_exactly_what_is_declared_is_open(outside: probe.Outside, order: str) -> None:
     machine.pi(ORDERS[order])
@@ -95,6 +109,47 @@ def test_neighbour_does_not_reach_what_is_published_on_loopback(outside: probe.O
     finally:
         machine.pi("ufw reload")
     assert outside.scan("neighbour", *arguments, target="127.0.0.1") == {"tcp": []}
+
+
+# Somebody in the house who is asked on two ports, and who also has an address afar.
+LISTEN = """
+import http.server, threading
+for port in (53, 8002):
+    server = http.server.HTTPServer(("", port), http.server.SimpleHTTPRequestHandler)
+    threading.Thread(target=server.serve_forever).start()
+"""
+NAMES, ANYTHING, AFAR = ("house", 53), ("house", 8002), ("afar", 8002)
+# From whom what is reached: the machine itself, containers of the catalog, and some that were started by hand.
+REACHED = {
+    "": {NAMES, ANYTHING, AFAR},
+    "pi-commerce-n8n-1": {NAMES, AFAR},
+    "pi-commerce-proxy-1": set(),
+    "pi-commerce-postgres-1": set(),
+    "pi-commerce-redis-1": set(),
+    "pi-commerce-rate_limiter-1": set(),
+    "probe-decoy": {NAMES, AFAR},
+    "probe-decoy-bridge": set(),
+}
+
+
+def reached(outside: probe.Outside, container: str) -> set[tuple[str, int]]:
+    """To whom a connection succeeds from a container's own network, or from the machine's (empty)."""
+    addresses = {"house": f"{machine.NETWORK}.30", "afar": f"{probe.FAR}.30"}
+    enter = f"nsenter --target $(docker inspect --format '{{{{.State.Pid}}}}' {container}) --net" if container else ""
+    script = "".join(
+        f"{enter} timeout 3 bash -c '</dev/tcp/{addresses[place]}/{port}' 2>/dev/null && echo {place} {port}\n"
+        for place, port in (NAMES, ANYTHING, AFAR)
+    )
+    return {(place, int(port)) for place, port in map(str.split, machine.pi(f"{script}true").splitlines())}
+
+
+def test_containers_reach_the_internet_and_not_the_house(outside: probe.Outside) -> None:
+    outside.prober.exec_run(["python3", "-c", LISTEN], detach=True)
+    deadline = time.monotonic() + 30
+    while reached(outside, "") != REACHED[""]:
+        assert time.monotonic() < deadline, "nobody listens outside"
+        time.sleep(0.3)
+    assert {container: reached(outside, container) for container in REACHED} == REACHED
 
 
 def test_probe_names_the_culprit(outside: probe.Outside) -> None:

@@ -21,7 +21,7 @@ ADDRESSES = [
     {"ifname": "wlan0", "addr_info": []},
     *(
         {"ifname": name, "addr_info": [{"local": "172.18.0.1", "prefixlen": 16, "scope": "global"}]}
-        for name in ("docker0", "br-0123456789ab", "wg0", "veth12ab")
+        for name in ("docker0", "br-0123456789ab", "pi-edge", "wg0", "veth12ab")
     ),
 ]
 
