@@ -229,7 +229,7 @@ RULES: dict[str, Rule] = {
         ),
     ),
     "firewall_ssh_ports": _each(_whole(1, 65535)),
-    "guard_seconds": _whole(45, 3600),
+    "guard_seconds": _whole(20, 3600),
     "lan_networks": _each(Rule("a network such as 192.168.7.0/24", is_network)),
     "n8n_heap_mib": _whole(384, 65536),
     "n8n_start_seconds": _whole(30, 3600),
