@@ -10,6 +10,8 @@ import subprocess
 
 # What is made on the machine itself: nobody's house is behind it.
 OWN = re.compile(r"lo$|docker|br-|pi-|veth|virbr|wg|tun|tap|dummy")
+# May stand before the chain that is kept for our rules: it lets nothing pass.
+ONLY_DROPS = "-j DOCKER-ISOLATION-STAGE-1"
 PRIVATE6 = ipaddress.ip_network("fc00::/7")
 
 
@@ -133,6 +135,9 @@ def firewall_problems(in_force: dict, written: dict) -> list:
     for family, text in written.items():
         six = "6" if family == "ip6" else ""
         lines = in_force[family].splitlines()
+        passing = [line for line in lines if line.startswith("-A FORWARD ") and not line.endswith(ONLY_DROPS)]
+        if passing[:1] != ["-A FORWARD -j DOCKER-USER"]:
+            problems.append(f"{family}tables: other rules of FORWARD are asked before the chain DOCKER-USER")
         for policy in ("-P INPUT DROP", "-P FORWARD DROP"):
             if policy not in lines:
                 problems.append(f"{family}tables: lacks the policy {policy}")
@@ -152,8 +157,8 @@ def firewall_problems(in_force: dict, written: dict) -> list:
 
 
 def bypass(in_force: str) -> bool:
-    """Whether Docker's packets do not pass the chain that is kept for others' rules, of what iptables prints."""
-    return "-A FORWARD -j DOCKER-USER" not in in_force.splitlines()
+    """Whether Docker keeps its own rules elsewhere or has none, of what iptables prints."""
+    return "-N DOCKER" not in in_force.splitlines()
 
 
 def backend(version: str) -> str:

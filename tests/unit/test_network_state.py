@@ -95,5 +95,5 @@ def test_rules_are_read_from_all_four_files_or_not_at_all(tmp_path: Path) -> Non
 
 
 def test_engine_that_bypasses_the_firewall_is_seen() -> None:
-    assert not network_state.bypass("-P FORWARD DROP\n-A FORWARD -j DOCKER-USER\n-A FORWARD -j DOCKER-FORWARD\n")
-    assert network_state.bypass("-P FORWARD DROP\n-N DOCKER-USER\n-A FORWARD -j ufw-before-forward\n")
+    assert not network_state.bypass("-P FORWARD DROP\n-N DOCKER\n-N DOCKER-USER\n-A FORWARD -j DOCKER-USER\n")
+    assert network_state.bypass("-P FORWARD DROP\n-N DOCKER-USER\n-A FORWARD -j DOCKER-USER\n")

@@ -196,19 +196,27 @@ SYSCTL = HEAD + textwrap.dedent("""\
     """)
 
 # Docker before 28 hands packets that a neighbour sends to 127.0.0.1 to the container that is published there. They are
-# dropped before its rules see them. Here and not in before.rules, where each reload would add them once more.
+# dropped before its rules see them. And an engine that comes back to containers that went on without it (live-restore)
+# does not look whether its chain for others' rules is still asked first. Here and not in before.rules, where each
+# reload would add them once more.
 BEFORE_INIT = (
     "#!/bin/sh\n"
     + HEAD
     + textwrap.dedent("""\
     set -eu
     [ "$1" = start ] || exit 0
-    only_here() {
+    closed() {
       "$1" -w -n -L INPUT >/dev/null 2>&1 || return 0
       "$1" -w -t raw -C PREROUTING ! -i lo -d "$2" -j DROP 2>/dev/null ||
         "$1" -w -t raw -I PREROUTING ! -i lo -d "$2" -j DROP
+      "$1" -w -n -L DOCKER-USER >/dev/null 2>&1 || "$1" -w -N DOCKER-USER
+      first=$("$1" -w -S FORWARD | grep -e -A | grep -v -m 1 -e "-j DOCKER-ISOLATION-STAGE-1") || first=
+      [ "$first" = "-A FORWARD -j DOCKER-USER" ] || {
+        while "$1" -w -D FORWARD -j DOCKER-USER 2>/dev/null; do :; done
+        "$1" -w -I FORWARD -j DOCKER-USER
+      }
     }
-    only_here iptables 127.0.0.0/8
-    only_here ip6tables ::1
+    closed iptables 127.0.0.0/8
+    closed ip6tables ::1
     """)
 )
