@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 # Nobody's on the internet: houses, providers' own nets, VPNs, a wire's own addresses, groups of listeners.
-PRIVATE = {
-    4: ("10.0.0.0/8", "100.64.0.0/10", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16", "224.0.0.0/4"),
-    6: ("fc00::/7", "fe80::/10", "ff00::/8"),
-}
+PRIVATE = (
+    *("10.0.0.0/8", "100.64.0.0/10", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16", "224.0.0.0/4"),
+    *("fc00::/7", "fe80::/10", "ff00::/8"),
+)
 
 
 @dataclass(frozen=True)
@@ -39,16 +39,14 @@ def ways(settings: Mapping[str, Any]) -> Ways:
         settings: `house` (networks that are closed besides the private ones: what the machine is attached to may have
             public addresses) and `reach` (rows of `network`, `port`, `protocol` that are open all the same).
     """
+    closed = [ipaddress.ip_network(network) for network in (*PRIVATE, *settings["house"])]
+    # Those that lie in another are left out.
+    four = ipaddress.collapse_addresses(net for net in closed if isinstance(net, ipaddress.IPv4Network))
+    six = ipaddress.collapse_addresses(net for net in closed if isinstance(net, ipaddress.IPv6Network))
     return Ways(
-        {family: _closed(family, settings["house"]) for family in PRIVATE},
+        {4: tuple(map(str, four)), 6: tuple(map(str, six))},
         tuple(
             Way(ipaddress.ip_network(row["network"]).version, str(row["network"]), row["protocol"], int(row["port"]))
             for row in settings["reach"]
         ),
     )
-
-
-def _closed(family: int, house: Iterable[str]) -> tuple[str, ...]:
-    """The networks of one family, without those that lie in another."""
-    networks = [ipaddress.ip_network(network) for network in (*PRIVATE[family], *house)]
-    return tuple(map(str, ipaddress.collapse_addresses(net for net in networks if net.version == family)))
