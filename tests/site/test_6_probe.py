@@ -173,6 +173,31 @@ def test_probe_names_the_culprit_and_the_door_that_does_not_answer(
     assert any("4711/tcp (ghost) is declared and does not answer" in line for line in problems), problems
 
 
+# Somebody in the house who tries names and passwords.
+INTRUDE = "for one in $(seq 8); do ssh -o BatchMode=yes -o StrictHostKeyChecking=no -o ConnectTimeout=3 any@{}; done"
+
+
+def test_who_tries_passwords_is_kept_out_of_the_machine_and_its_containers(outside: probe.Outside) -> None:
+    """The ban comes before INPUT and before DOCKER-USER, and neither knows the banned address."""
+    neighbour = outside.places["neighbour"][0]
+
+    def reaches() -> list[bool]:
+        knock = (["timeout", "3", "bash", "-c", f"</dev/tcp/{machine.ADDRESS}/{port}"] for port in (22, 443))
+        return [outside.prober.exec_run(command).exit_code == 0 for command in knock]
+
+    assert reaches() == [True, True]
+    outside.prober.exec_run(["bash", "-c", INTRUDE.format(machine.ADDRESS)])
+    deadline = time.monotonic() + 60
+    while neighbour not in machine.pi("fail2ban-client get sshd banip"):
+        assert time.monotonic() < deadline, machine.pi("journalctl --unit fail2ban --lines 30")
+        time.sleep(0.3)
+    assert reaches() == [False, False]
+    machine.pi("ufw reload")
+    assert reaches() == [False, False]
+    machine.pi(f"fail2ban-client set sshd unbanip {neighbour}")
+    assert reaches() == [True, True]
+
+
 @full
 def test_it_is_so_after_a_reboot(outside: probe.Outside) -> None:
     machine.make("restart")
