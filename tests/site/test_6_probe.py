@@ -16,19 +16,25 @@ import virtual_pi
 
 FULL = bool(os.environ.get("FULL"))
 full = pytest.mark.skipif(not FULL, reason="takes minutes: `make faults WHAT=lockout` shows it")
-SERVE = "import http.server as h; h.HTTPServer(('', {}), h.SimpleHTTPRequestHandler).serve_forever()"
+SERVE = (
+    "import http.server as h, socket; h.HTTPServer.address_family = socket.{}; "
+    "h.HTTPServer(('', {}), h.SimpleHTTPRequestHandler).serve_forever()"
+)
+# Of the machine itself, for both families.
+LISTENER = f'systemd-run --quiet --unit probe-listener python3 -c "{SERVE.format("AF_INET6", 8001)}"'
 # Containers that publish what nobody has declared, one on a bridge whose name is not Docker's, and a process.
 DECOYS = f"""
 set -eu
 image=$(docker inspect --format '{{{{.Config.Image}}}}' pi-commerce-rate_limiter-1)
 docker network create --opt com.docker.network.bridge.name=house0 probe-decoys >/dev/null
 start() {{
-  docker run --detach --restart unless-stopped --name "$@" "$image" python3 -c "{SERVE.format(8000)}" >/dev/null
+  docker run --detach --restart unless-stopped --name "$@" "$image" \\
+    python3 -c "{SERVE.format("AF_INET", 8000)}" >/dev/null
 }}
 start probe-decoy --publish 0.0.0.0:5432:8000
 start probe-decoy-bridge --network probe-decoys --publish 0.0.0.0:5433:8000
 start probe-decoy-loopback --publish 127.0.0.1:5434:8000
-systemd-run --quiet --unit probe-listener python3 -c "{SERVE.format(8001)}"
+{LISTENER}
 """
 AWAY = """
 docker rm --force probe-decoy probe-decoy-bridge probe-decoy-loopback
@@ -102,8 +108,9 @@ def test_neighbour_does_not_reach_what_is_published_on_loopback(outside: probe.O
     card = machine.pi("cat /sys/class/net/eth0/address").strip()
     arguments = ("--through", card, "5434")
     assert outside.scan("neighbour", *arguments, target="127.0.0.1") == {"tcp": []}
-    # Without the rule, Docker's older engines pass it on; newer ones have one of their own.
+    # Without both rules, Docker's older engines pass it on; newer ones have one of their own.
     machine.pi("iptables -w -t raw -D PREROUTING ! -i lo -d 127.0.0.0/8 -j DROP")
+    machine.pi("iptables -w -I DOCKER-USER -j RETURN")
     try:
         version = int(machine.pi("docker version --format '{{.Server.Version}}'").split(".")[0])
         assert (outside.scan("neighbour", *arguments, target="127.0.0.1")["tcp"] == [5434]) == (version < 28)
@@ -202,6 +209,6 @@ def test_who_tries_passwords_is_kept_out_of_the_machine_and_its_containers(outsi
 def test_it_is_so_after_a_reboot(outside: probe.Outside) -> None:
     machine.make("restart")
     probe.connect(outside.pi)
-    machine.pi(f'systemd-run --quiet --unit probe-listener python3 -c "{SERVE.format(8001)}"')
+    machine.pi(LISTENER)
     settle()
     assert outside.differences() == []
