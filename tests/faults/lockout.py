@@ -50,8 +50,8 @@ FAULTS = {
     "guard without room": Fault(
         "No file was touched",
         RULE,
-        before="rm -rf /var/lib/pi-commerce/guard; touch /var/lib/pi-commerce/guard",
-        after="rm -f /var/lib/pi-commerce/guard",
+        before="cd /var/lib/pi-commerce && mv guard away && touch guard",
+        after="cd /var/lib/pi-commerce && rm guard && mv away guard",
     ),
     "guard without a timer": Fault(
         "nothing may be changed",

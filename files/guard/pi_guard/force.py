@@ -46,8 +46,9 @@ class Force:
         elif not active("ssh.service"):
             self.run("systemctl", "reset-failed", "ssh.service")
             self.run("systemctl", "start", "ssh.service")
-        elif changed:
-            self.run("systemctl", "reload", "ssh.service")
+        elif changed and not self.run("systemctl", "reload", "ssh.service"):
+            # Connections that are open outlive it.
+            self.run("systemctl", "restart", "ssh.service")
 
     def firewall(self) -> None:
         """UFW reads its rules again. One that cannot is switched off: an open machine is better than a lost one."""
