@@ -19,7 +19,12 @@ def read() -> dict:
     """Everything at once: `ssh` (see `sshd` and `login`), `attached` networks and whether the firewall is at work."""
     in_force = rules_in_force()
     return {
-        "ssh": {**sshd(output("sshd", "-T")), **login("/proc", os.getppid()), "socket": active("ssh.socket")},
+        "ssh": {
+            **sshd(output("sshd", "-T")),
+            **login("/proc", os.getppid()),
+            "socket": active("ssh.socket"),
+            "problem": complaint("sshd", "-t"),
+        },
         "attached": attached(json.loads(output("ip", "-json", "address") or "[]")),
         "firewall_running": "-N ufw-user-input" in in_force["ip"].splitlines(),
         "firewall_problems": firewall_problems(in_force, rule_files("/etc/ufw")),
@@ -36,6 +41,15 @@ def output(*command: str) -> str:
     except OSError:
         return ""
     return done.stdout if done.returncode == 0 else ""
+
+
+def complaint(*command: str) -> str:
+    """What a program that fails says of it; nothing where it succeeds or is not there."""
+    try:
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    except OSError:
+        return ""
+    return done.stdout.strip() if done.returncode else ""
 
 
 def active(unit: str) -> bool:

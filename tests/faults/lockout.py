@@ -15,6 +15,7 @@ HOOKS = {
 }
 BACK = "has put the old ones back by itself"
 NOTHING = "Nothing was changed"
+REFUSED = "the SSH server refused its new settings"
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,11 @@ FAULTS = {
     "by VPN only, from the house": Fault(NOTHING, {"ssh_exposure": "vpn"}),
     "no port at all": Fault(NOTHING, {"firewall_ssh_ports": []}),
     "name that is nothing": Fault("has no port here", {"access_vpn": ["ssh", "grafana"]}),
+    "another file is nonsense": Fault(
+        "Bad configuration option: Nonsense",
+        TRIES,
+        before="echo 'Nonsense yes' > /etc/ssh/sshd_config.d/05-fault.conf",
+    ),
     "guard without room": Fault(
         "No file was touched",
         RULE,
@@ -68,12 +74,16 @@ FAULTS = {
         after="rm -f /usr/local/sbin/ufw",
     ),
     "rules that end in the middle": Fault("UFW refused the new rules", RULE, during="exit 1", after="ufw reload"),
-    "server that is gone": Fault(BACK, TRIES, during="systemctl stop --no-block ssh.service", hook=SERVER),
+    "server that dies of it": Fault(REFUSED, TRIES, during="systemctl stop --no-block ssh.service", hook=SERVER),
+    "server that refuses what it was given": Fault(
+        REFUSED,
+        TRIES,
+        before='printf \'#!/bin/sh\\n[ "$*" = -t ] && rm $0 && exit 1\\nexec /usr/sbin/sshd "$@"\\n\' '
+        "> /usr/local/sbin/sshd; chmod 755 /usr/local/sbin/sshd",
+        after="rm -f /usr/local/sbin/sshd",
+    ),
     "another file lets nobody in": Fault(
         BACK, TRIES, before="echo 'AllowUsers nobody-here' > /etc/ssh/sshd_config.d/05-fault.conf"
-    ),
-    "another file is nonsense": Fault(
-        "refused its new settings", TRIES, before="echo 'Nonsense yes' > /etc/ssh/sshd_config.d/05-fault.conf"
     ),
     "keys that are gone": Fault(BACK, TRIES, during="mv /home/pi/.ssh/authorized_keys /home/pi/.ssh/gone", hook=SERVER),
     "keys that everybody may write": Fault(BACK, TRIES, during="chmod 777 /home/pi/.ssh", hook=SERVER),

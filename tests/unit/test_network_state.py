@@ -84,6 +84,8 @@ def test_program_that_is_not_there_says_nothing() -> None:
     assert network_state.output("pi-commerce-no-such-program") == ""
     assert network_state.output("false") == ""
     assert network_state.output("echo", "x") == "x\n"
+    assert network_state.complaint("pi-commerce-no-such-program") == network_state.complaint("echo", "x") == ""
+    assert network_state.complaint("sh", "-c", "echo line 3: nonsense >&2; exit 255") == "line 3: nonsense"
 
 
 def test_rules_are_read_from_all_four_files_or_not_at_all(tmp_path: Path) -> None:
