@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +16,11 @@ HOOKS = {
 }
 BACK = "has put the old ones back by itself"
 NOTHING = "Nothing was changed"
+# Takes all settings but the new ones.
+STUBBORN = """#!/bin/sh
+[ "$*" = -t ] && grep --quiet 'MaxAuthTries 6' /etc/ssh/sshd_config.d/10-pi-commerce.conf && exit 1
+exec /usr/sbin/sshd "$@"
+"""
 REFUSED = "the SSH server refused its new settings"
 
 
@@ -78,8 +84,7 @@ FAULTS = {
     "server that refuses what it was given": Fault(
         REFUSED,
         TRIES,
-        before='printf \'#!/bin/sh\\n[ "$*" = -t ] && rm $0 && exit 1\\nexec /usr/sbin/sshd "$@"\\n\' '
-        "> /usr/local/sbin/sshd; chmod 755 /usr/local/sbin/sshd",
+        before=f"printf %s {shlex.quote(STUBBORN)} > /usr/local/sbin/sshd; chmod 755 /usr/local/sbin/sshd",
         after="rm -f /usr/local/sbin/sshd",
     ),
     "another file lets nobody in": Fault(
