@@ -532,7 +532,7 @@ FAULTS = [
     Fault(
         "volume emptied since the last drill",
         FAILED,
-        r"files files_data: .*holds \d+ files instead of \d+ in the last drill",
+        r"files files_data: .*holds \d+ files instead of \d+.* in the last drill",
         shrunk,
     ),
     Fault("SQLite database damaged", FAILED, r"sqlite files_data: .*shop.db is damaged", saved("ship", BROKEN_SQLITE)),

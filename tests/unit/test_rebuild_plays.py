@@ -65,3 +65,15 @@ def test_restic_that_cannot_read_the_repository_is_refused(tmp_path: Path, versi
     status, output = plays.play(tmp_path, [task], "--extra-vars", json.dumps(said))
     assert (status != 0) == refused, output
     assert (f"restic {version} of this system is too old" in output) == refused
+
+
+def test_rebuilt_machine_gets_all_that_a_new_one_gets() -> None:
+    """Whatever the site consists of is part of the rebuild, in the same order."""
+
+    def imports_of(name: str) -> list[str]:
+        return [
+            entry["ansible.builtin.import_playbook"] for entry in yaml.safe_load((plays.ROOT / name).read_text("utf-8"))
+        ]
+
+    site, rebuild = imports_of("site.yml"), imports_of("rebuild.yml")
+    assert [name for name in rebuild if name in site] == site

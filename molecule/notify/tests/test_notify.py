@@ -77,7 +77,7 @@ def test_message_is_told_now_or_later(host: Host, targets: dict[str, Any], varia
     assert host.run("pi-commerce-notify --status").rc == 1
     host.run(f"rm -f {GOT}")
     host.check_output(f"cat > /run/molecule-server.py <<'E'\n{SERVER}\nE")
-    host.check_output("systemd-run --quiet python3 /run/molecule-server.py")
+    host.check_output("systemd-run --quiet --unit molecule-server python3 /run/molecule-server.py")
     # The waits after what has failed are over.
     host.check_output(f'sed -i \'s/"until": [0-9.]*/"until": 0/\' {FOLDER}/state.json')
     deadline = time.monotonic() + 30
@@ -91,6 +91,7 @@ def test_message_is_told_now_or_later(host: Host, targets: dict[str, Any], varia
         ("/hook/molecule-5c21-token", "shop-pi: n8n is down"),
         ("/pager/molecule-77ab-token", "shop-pi: n8n is down"),
     ]
+    host.check_output("systemctl stop molecule-server")
     assert outbox(host) == []
     assert host.run("pi-commerce-notify --status").rc == 0
     assert 'pi_notify_delivered_total{target="pager"} 1' in host.check_output(
