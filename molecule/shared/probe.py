@@ -13,6 +13,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -59,8 +60,11 @@ class Outside:
         """What is open and should not be, with who opened it; and what should be and is not. Empty: all is well."""
         plan = firewall.probe_plan(self.declared(), {place: own for place, (own, _) in self.places.items()})
         problems = []
-        for place in self.places:
-            found = {(kind, port) for kind, ports in self.scan(place).items() for port in ports}
+        # All at once: most of it is waiting for answers that do not come.
+        with ThreadPoolExecutor() as pool:
+            scans = dict(zip(self.places, pool.map(self.scan, self.places), strict=True))
+        for place, scan in scans.items():
+            found = {(kind, port) for kind, ports in scan.items() for port in ports}
             wanted = {(kind, port): name for kind, port, name in plan[place]}
             for kind, port in sorted(found - set(wanted)):
                 problems.append(f"{place}: {port}/{kind} is open and not declared: {self.culprit(kind, port)}")

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import ipaddress
 import json
+import os
 import select
 import socket
 import struct
@@ -25,8 +26,8 @@ ROUNDS = 3
 BATCH = 400
 # Seconds for the last answers of a round.
 PATIENCE = 2.0
-# A port of ours that tells our answers from other traffic.
-FROM_PORT = 61234
+# A port of ours that tells our answers from other traffic, and from those that an earlier scan is still given.
+FROM_PORT = 40000 + os.getpid() % 20000
 SYN, SYN_ACK = 0x02, 0x12
 ETHERNET, IPV4 = 14, 20
 UDP_PORTS = (7, 53, 67, 68, 69, 111, 123, 137, 138, 161, 500, 514, 520, 1194, 1900, 2049, 4500, 4789, 5353, 7946, 51820)

@@ -27,7 +27,7 @@ def firewall_files(settings: Mapping[str, Any], modes: Mapping[str, str]) -> lis
     found = _doors(settings)
     # What was declared, for whoever looks from outside; before what switches the firewall on.
     declared = json.dumps(firewall.as_rows(found), indent=2) + "\n"
-    rendered = {"pi-commerce/firewall/doors.json": declared, **firewall.files(found)}
+    rendered = {"pi-commerce/firewall/doors.json": declared, **firewall.files(found, firewall.ways(settings))}
     return [{"path": path, "content": text, "mode": modes.get(path, "0640")} for path, text in rendered.items()]
 
 

@@ -9,7 +9,9 @@ import re
 import subprocess
 
 # What is made on the machine itself: nobody's house is behind it.
-OWN = re.compile(r"lo$|docker|br-|veth|virbr|wg|tun|tap|dummy")
+OWN = re.compile(r"lo$|docker|br-|pi-|veth|virbr|wg|tun|tap|dummy")
+# May stand before the chain that is kept for our rules: it lets nothing pass.
+ONLY_DROPS = "-j DOCKER-ISOLATION-STAGE-1"
 PRIVATE6 = ipaddress.ip_network("fc00::/7")
 
 
@@ -17,7 +19,12 @@ def read() -> dict:
     """Everything at once: `ssh` (see `sshd` and `login`), `attached` networks and whether the firewall is at work."""
     in_force = rules_in_force()
     return {
-        "ssh": {**sshd(output("sshd", "-T")), **login("/proc", os.getppid()), "socket": active("ssh.socket")},
+        "ssh": {
+            **sshd(output("sshd", "-T")),
+            **login("/proc", os.getppid()),
+            "socket": active("ssh.socket"),
+            "problem": complaint("sshd", "-t"),
+        },
         "attached": attached(json.loads(output("ip", "-json", "address") or "[]")),
         "firewall_running": "-N ufw-user-input" in in_force["ip"].splitlines(),
         "firewall_problems": firewall_problems(in_force, rule_files("/etc/ufw")),
@@ -34,6 +41,15 @@ def output(*command: str) -> str:
     except OSError:
         return ""
     return done.stdout if done.returncode == 0 else ""
+
+
+def complaint(*command: str) -> str:
+    """What a program that fails says of it; nothing where it succeeds or is not there."""
+    try:
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    except OSError:
+        return ""
+    return done.stdout.strip() if done.returncode else ""
 
 
 def active(unit: str) -> bool:
@@ -133,10 +149,17 @@ def firewall_problems(in_force: dict, written: dict) -> list:
     for family, text in written.items():
         six = "6" if family == "ip6" else ""
         lines = in_force[family].splitlines()
+        passing = [line for line in lines if line.startswith("-A FORWARD ") and not line.endswith(ONLY_DROPS)]
+        if passing[:1] != ["-A FORWARD -j DOCKER-USER"]:
+            problems.append(f"{family}tables: other rules of FORWARD are asked before the chain DOCKER-USER")
         for policy in ("-P INPUT DROP", "-P FORWARD DROP"):
             if policy not in lines:
                 problems.append(f"{family}tables: lacks the policy {policy}")
-        for chain, last in ((f"ufw{six}-user-input", ""), ("DOCKER-USER", "-A DOCKER-USER -j DROP")):
+        for chain, last in (
+            (f"ufw{six}-user-input", ""),
+            ("DOCKER-USER", "-A DOCKER-USER -j DROP"),
+            ("pi-containers", ""),
+        ):
             wanted, found = (
                 [line for line in rules if line.startswith(f"-A {chain} ")] for rules in (text.splitlines(), lines)
             )
@@ -148,8 +171,8 @@ def firewall_problems(in_force: dict, written: dict) -> list:
 
 
 def bypass(in_force: str) -> bool:
-    """Whether Docker's packets do not pass the chain that is kept for others' rules, of what iptables prints."""
-    return "-A FORWARD -j DOCKER-USER" not in in_force.splitlines()
+    """Whether Docker keeps its own rules elsewhere or has none, of what iptables prints."""
+    return "-N DOCKER" not in in_force.splitlines()
 
 
 def backend(version: str) -> str:

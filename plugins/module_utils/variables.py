@@ -84,6 +84,16 @@ def is_firewall_rule(value: Any) -> bool:
     )
 
 
+def is_way(value: Any) -> bool:
+    """Whether an entry of firewall_reach has a name, a network, and a port with its protocol."""
+    return (
+        isinstance(value, Mapping)
+        and set(value) == {"name", "network", "port", "protocol"}
+        and is_network(value["network"])
+        and is_port(f"{value['port']}/{value['protocol']}")
+    )
+
+
 def is_time_zone(value: str) -> bool:
     """Whether this computer's time zone database knows the name; a computer without one believes it."""
     known = zoneinfo.available_timezones()
@@ -209,6 +219,7 @@ RULES: dict[str, Rule] = {
             isinstance(ports, list) and all(is_port(port) for port in ports) for ports in groups.values()
         ),
     ),
+    "firewall_reach": _each(Rule("a mapping with name, network, port and protocol (tcp or udp)", is_way)),
     "firewall_rules": _each(Rule("a mapping with name, port, protocol (tcp or udp) and exposure", is_firewall_rule)),
     "firewall_sources": Rule(
         "a mapping of names (ssh, proxy), each a list of networks such as 192.168.7.0/24",
@@ -218,7 +229,7 @@ RULES: dict[str, Rule] = {
         ),
     ),
     "firewall_ssh_ports": _each(_whole(1, 65535)),
-    "guard_seconds": _whole(45, 3600),
+    "guard_seconds": _whole(20, 3600),
     "lan_networks": _each(Rule("a network such as 192.168.7.0/24", is_network)),
     "n8n_heap_mib": _whole(384, 65536),
     "n8n_start_seconds": _whole(30, 3600),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +16,12 @@ HOOKS = {
 }
 BACK = "has put the old ones back by itself"
 NOTHING = "Nothing was changed"
+# Takes all settings but the new ones.
+STUBBORN = """#!/bin/sh
+[ "$*" = -t ] && grep --quiet 'MaxAuthTries 6' /etc/ssh/sshd_config.d/10-pi-commerce.conf && exit 1
+exec /usr/sbin/sshd "$@"
+"""
+REFUSED = "the SSH server refused its new settings"
 
 
 @dataclass(frozen=True)
@@ -47,11 +54,16 @@ FAULTS = {
     "by VPN only, from the house": Fault(NOTHING, {"ssh_exposure": "vpn"}),
     "no port at all": Fault(NOTHING, {"firewall_ssh_ports": []}),
     "name that is nothing": Fault("has no port here", {"access_vpn": ["ssh", "grafana"]}),
+    "another file is nonsense": Fault(
+        "Bad configuration option: Nonsense",
+        TRIES,
+        before="echo 'Nonsense yes' > /etc/ssh/sshd_config.d/05-fault.conf",
+    ),
     "guard without room": Fault(
         "No file was touched",
         RULE,
-        before="rm -rf /var/lib/pi-commerce/guard; touch /var/lib/pi-commerce/guard",
-        after="rm -f /var/lib/pi-commerce/guard",
+        before="cd /var/lib/pi-commerce && mv guard away && touch guard",
+        after="cd /var/lib/pi-commerce && rm guard && mv away guard",
     ),
     "guard without a timer": Fault(
         "nothing may be changed",
@@ -68,12 +80,15 @@ FAULTS = {
         after="rm -f /usr/local/sbin/ufw",
     ),
     "rules that end in the middle": Fault("UFW refused the new rules", RULE, during="exit 1", after="ufw reload"),
-    "server that is gone": Fault(BACK, TRIES, during="systemctl stop --no-block ssh.service", hook=SERVER),
+    "server that dies of it": Fault(REFUSED, TRIES, during="systemctl stop --no-block ssh.service", hook=SERVER),
+    "server that refuses what it was given": Fault(
+        REFUSED,
+        TRIES,
+        before=f"printf %s {shlex.quote(STUBBORN)} > /usr/local/sbin/sshd; chmod 755 /usr/local/sbin/sshd",
+        after="rm -f /usr/local/sbin/sshd",
+    ),
     "another file lets nobody in": Fault(
         BACK, TRIES, before="echo 'AllowUsers nobody-here' > /etc/ssh/sshd_config.d/05-fault.conf"
-    ),
-    "another file is nonsense": Fault(
-        "refused its new settings", TRIES, before="echo 'Nonsense yes' > /etc/ssh/sshd_config.d/05-fault.conf"
     ),
     "keys that are gone": Fault(BACK, TRIES, during="mv /home/pi/.ssh/authorized_keys /home/pi/.ssh/gone", hook=SERVER),
     "keys that everybody may write": Fault(BACK, TRIES, during="chmod 777 /home/pi/.ssh", hook=SERVER),

@@ -22,6 +22,7 @@ GUARD = 20
 PLAYBOOKS = ("playbooks/preflight.yml", "playbooks/network.yml")
 STATE = """
 sha256sum /etc/ufw/*.rules /etc/ufw/ufw.conf /etc/ufw/before.init /etc/default/ufw /etc/ssh/sshd_config.d/10-*
+sha256sum /etc/pi-commerce/firewall/doors.json
 stat --format '%a %n' /home/pi/.ssh /home/pi/.ssh/*
 """
 full = pytest.mark.skipif(not FULL, reason="takes minutes: `make faults WHAT=lockout` shows it")

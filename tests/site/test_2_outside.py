@@ -10,35 +10,6 @@ import time
 import machine
 import pytest
 
-# What the catalog publishes, and SSH.
-DECLARED = {22, 443}
-
-
-async def open_ports(address: str) -> set[int]:
-    """Every TCP port that accepts a connection."""
-    limit = asyncio.Semaphore(1000)
-
-    async def probe(port: int) -> int | None:
-        async with limit:
-            try:
-                _, writer = await asyncio.wait_for(asyncio.open_connection(address, port), timeout=3)
-            except (OSError, TimeoutError):
-                return None
-            writer.close()
-            return port
-
-    found = await asyncio.gather(*(probe(port) for port in range(1, 65536)))
-    return {port for port in found if port is not None}
-
-
-def test_only_declared_ports_are_open() -> None:
-    assert asyncio.run(open_ports(machine.ADDRESS)) == DECLARED
-
-
-def test_the_scan_notices_an_open_port() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        assert server.getsockname()[1] in asyncio.run(open_ports("127.0.0.1"))
-
 
 def test_n8n_answers_through_the_proxy() -> None:
     answer = machine.request("/healthz")

@@ -7,12 +7,18 @@ import machine
 SAY_SO = ("-e", "uninstall_confirm=shop-pi")
 DATA = "/var/lib/docker/volumes/pi-commerce_postgres_data/_data/PG_VERSION"
 # What a run leaves that was cut off before it had put files into force.
-CUT_OFF = "/var/lib/pi-commerce.unapplied-{etc,etc-docker,etc-pi-commerce-proxy,etc-ssh-sshd_config.d,root}"
-# What somebody would still meet of the shop: its files, its ports, its nightly line, its engine.
+CUT_OFF = (
+    "/var/lib/pi-commerce.unapplied-"
+    "{etc,etc-docker,etc-fail2ban,etc-pi-commerce,etc-ssh-sshd_config.d,firewall-etc,guard-root,root}"
+)
+# What somebody would still meet of the shop: its files, its ports, its nightly line, its engine, its firewall.
 TRACES = """
 ls -d /etc/pi-commerce /var/lib/pi-commerce* /etc/cron.d/pi-commerce-* /usr/local/sbin/pi-commerce-*
 ls -d /etc/docker/daemon.json /etc/ssh/sshd_config.d/10-pi-commerce.conf /etc/sysctl.d/90-pi-commerce.conf
-pgrep --exact 'dockerd|containerd'
+ls -d /etc/ufw /etc/default/ufw /etc/fail2ban /var/lib/fail2ban /etc/systemd/system/pi-commerce-*
+pgrep --exact 'dockerd|containerd|fail2ban-server'
+{ iptables -w -S; ip6tables -w -S; iptables -w -t raw -S; } | grep --extended-regexp 'DROP|pi-|ufw'
+nft list tables | grep pi-commerce
 ss --no-header --listening --tcp --numeric 'sport = 443'
 """
 

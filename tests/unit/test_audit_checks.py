@@ -420,6 +420,7 @@ RULES = step(
 )
 IN_FORCE = "".join(
     f"{family}|-P INPUT DROP\n{family}|-P FORWARD DROP\n{family}|-A ufw{six}-user-input -p tcp --dport 22 -j ACCEPT\n"
+    f"{family}|-A FORWARD -j DOCKER-USER\n"
     f"{family}|-A DOCKER-USER -i docker0 -j RETURN\n{family}|-A DOCKER-USER -j DROP\n"
     for family, six in (("ip", ""), ("ip6", "6"))
 )
@@ -429,6 +430,8 @@ def test_firewall_as_declared() -> None:
     assert judged(Firewall([RULES]), IN_FORCE) == []
     older = IN_FORCE.replace("ip|-A DOCKER-USER -j DROP\n", "ip|-A DOCKER-USER -j DROP\nip|-A DOCKER-USER -j RETURN\n")
     assert judged(Firewall([RULES]), older) == []
+    isolated = IN_FORCE.replace("ip|-A FORWARD", "ip|-A FORWARD -j DOCKER-ISOLATION-STAGE-1\nip|-A FORWARD", 1)
+    assert judged(Firewall([RULES]), isolated) == []
     assert Firewall([]).question() == ""
 
 
@@ -439,6 +442,12 @@ def test_firewall_as_declared() -> None:
         ("ip6|-P FORWARD DROP", "ip6|-P FORWARD ACCEPT", "ip6tables: lacks the policy -P FORWARD DROP"),
         ("ip|-A DOCKER-USER -j DROP\n", "", "iptables: chain DOCKER-USER has other rules than UFW's files"),
         ("ip|-A DOCKER-USER -i", "ip|-A DOCKER-USER -j RETURN\nip|-A DOCKER-USER -i", "iptables: chain DOCKER-USER"),
+        (
+            "ip|-A FORWARD",
+            "ip|-A FORWARD -j ACCEPT\nip|-A FORWARD",
+            "iptables: other rules of FORWARD are asked before",
+        ),
+        ("ip6|-A FORWARD -j DOCKER-USER\n", "", "ip6tables: other rules of FORWARD are asked before"),
         ("ip6|-A ufw6-user-input", "ip6|-A ufw6-elsewhere", "ip6tables: chain ufw6-user-input"),
     ],
 )

@@ -16,7 +16,7 @@ import wireguard
 
 PASSWORD = "the password of this test"
 NETWORK = {
-    "ssh": {"ports": [22], "passwords": False, "socket": False, "client": "", "home": ""},
+    "ssh": {"ports": [22], "passwords": False, "socket": False, "client": "", "home": "", "problem": ""},
     "attached": ["192.168.7.0/24"],
     "legacy_tables": False,
     "iptables_backend": "",

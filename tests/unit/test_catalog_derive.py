@@ -32,11 +32,18 @@ def test_published_ports(derived: dict[str, Any]) -> None:
 
 def test_networks_and_who_reaches_whom(derived: dict[str, Any]) -> None:
     assert derived["networks"] == [
-        {"name": "app", "internal": True, "services": ["app", "proxy"]},
-        {"name": "db", "internal": True, "services": ["app", "db"]},
-        {"name": "edge", "internal": False, "services": ["proxy"]},
+        {"name": "app", "way_out": False, "services": ["app", "proxy"]},
+        {"name": "db", "way_out": False, "services": ["app", "db"]},
+        {"name": "edge", "way_out": True, "services": ["proxy"]},
     ]
     assert derived["reach"] == [["app", "db"], ["app", "proxy"]]
+
+
+def test_network_whose_bridge_has_a_name_has_no_way_out() -> None:
+    named = "edge: {driver_opts: {com.docker.network.bridge.name: pi-edge}}"
+    texts = {**TEXTS, "proxy": TEXTS["proxy"].replace("edge: {}", named)}
+    rows = catalog.as_dict(catalog.load(texts, list(texts), "lean"))["networks"]
+    assert {"name": "edge", "way_out": False, "services": ["proxy"]} in rows
 
 
 def test_routes_come_longest_path_first(derived: dict[str, Any]) -> None:

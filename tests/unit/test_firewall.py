@@ -28,6 +28,8 @@ SETTINGS: dict[str, Any] = {
     "sources": {},
     "rules": [],
     "groups": {},
+    "house": ["192.168.7.0/24"],
+    "reach": [],
 }
 NEIGHBOUR, STRANGER, PEER = "192.168.7.9", "198.51.100.2", "10.66.0.2"
 VPN = ["10.66.0.0/24", "fd66:66:66::/64"]
@@ -49,9 +51,15 @@ def rules(text: str, chain: str) -> list[str]:
     return [line.removeprefix(f"-A {chain} ") for line in text.splitlines() if line.startswith(f"-A {chain} ")]
 
 
+def files(**changes: Any) -> dict[str, str]:
+    """UFW's files."""
+    given = settings(**changes)
+    return firewall.files(firewall.doors(given), firewall.ways(given))
+
+
 def rendered(path: str, **changes: Any) -> str:
     """One of UFW's files."""
-    return firewall.files(firewall.doors(settings(**changes)))[path]
+    return files(**changes)[path]
 
 
 def docker(family: str = "", **changes: Any) -> list[str]:
@@ -66,10 +74,11 @@ def test_neighbours_reach_what_is_for_the_local_network_and_strangers_nothing() 
 
 
 def test_private_addresses_are_no_local_network() -> None:
-    """The house is what the machine is attached to: no rule names a whole private range."""
-    everything = "".join(firewall.files(firewall.doors(settings())).values())
+    """The house is what the machine is attached to: no rule lets a whole private range in."""
+    lines = "".join(files().values()).splitlines()
+    coming = [line for line in lines if not line.startswith("-A pi-containers")]
     for network in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7", "fd00::/8"):
-        assert network not in everything
+        assert not any(network in line for line in coming)
 
 
 def test_public_service_is_open_for_everybody_on_its_own_port() -> None:
@@ -89,8 +98,8 @@ def test_port_on_loopback_has_no_door(address: str) -> None:
 
 def test_vpn_reaches_what_is_listed_and_what_is_for_it_alone() -> None:
     grafana = {**PUBLISHED, "service": "grafana", "host_port": 3000, "exposure": "vpn", "host_ip": "10.66.0.1"}
-    given = settings(published=[*SETTINGS["published"], grafana], vpn={"port": 51820, "access": ["ssh"]})
-    after, user = (firewall.files(firewall.doors(given))[f"ufw/{name}.rules"] for name in ("after", "user"))
+    given = files(published=[*SETTINGS["published"], grafana], vpn={"port": 51820, "access": ["ssh"]})
+    after, user = (given[f"ufw/{name}.rules"] for name in ("after", "user"))
     by_vpn = [rule for rule in rules(after, "DOCKER-USER") + rules(user, "ufw-user-input") if "-i wg0" in rule]
     assert [re.search(r"port (\d+)", rule)[1] for rule in by_vpn] == ["3000", "22"]  # type: ignore[index]
     assert "--ctorigdst 10.66.0.1 " in by_vpn[0]
@@ -98,9 +107,7 @@ def test_vpn_reaches_what_is_listed_and_what_is_for_it_alone() -> None:
 
 
 def test_no_peers_no_port() -> None:
-    assert "51820" not in "".join(
-        firewall.files(firewall.doors(settings(vpn={"port": None, "access": ["ssh"]}))).values()
-    )
+    assert "51820" not in "".join(files(vpn={"port": None, "access": ["ssh"]}).values())
 
 
 def test_sources_replace_what_the_exposure_says() -> None:
@@ -169,11 +176,41 @@ def test_who_may_come_back_is_not_refused(client: str) -> None:
 def test_what_no_rule_names_is_dropped_on_its_way_to_a_container(family: str) -> None:
     passing = docker(family)
     assert passing[-1] == "-j DROP"
-    assert [rule for rule in passing if rule.endswith("-j RETURN") and "ctorigdstport" not in rule] == [
+    letting = [rule for rule in passing if re.search("-[jg] (RETURN|pi-containers)$", rule)]
+    assert [rule for rule in letting if "ctorigdstport" not in rule] == [
         "-m conntrack --ctstate RELATED,ESTABLISHED -j RETURN",
-        "-i docker0 -j RETURN",
-        "-i br-+ -j RETURN",
+        "-i docker0 -g pi-containers",
+        "-i br-+ -g pi-containers",
     ]
+
+
+@pytest.mark.parametrize(
+    ("family", "house", "closed"),
+    [
+        ("", ["192.168.7.0/24"], "192.168.0.0/16"),
+        ("", ["203.0.113.0/28"], "203.0.113.0/28"),
+        ("6", ["2001:db8:7::/64"], "2001:db8:7::/64"),
+        ("6", [], "fe80::/10"),
+    ],
+)
+def test_container_goes_to_the_internet_and_not_into_the_house(family: str, house: list[str], closed: str) -> None:
+    going = rules(rendered(f"ufw/after{family}.rules", house=house), "pi-containers")
+    assert f"-d {closed} -g pi-refused" in going
+    assert len(going) == len(set(going))
+    # What names are asked of, and other containers, come before what is refused.
+    allowed = [number for number, rule in enumerate(going) if rule.endswith("-j RETURN")]
+    assert max(allowed) < min(number for number, rule in enumerate(going) if rule.endswith("-g pi-refused"))
+    assert "-j REJECT" in rules(rendered(f"ufw/after{family}.rules"), "pi-refused")[-1]
+
+
+def test_container_reaches_in_the_house_what_is_named() -> None:
+    printer = {"name": "printer", "network": "192.168.7.20", "port": 9100, "protocol": "tcp"}
+    nas = {"name": "nas", "network": "fd12::/64", "port": 443, "protocol": "tcp"}
+    given = files(reach=[printer, nas])
+    four, six = (rules(given[f"ufw/after{family}.rules"], "pi-containers") for family in ("", "6"))
+    assert "-d 192.168.7.20 -p tcp --dport 9100 -j RETURN" in four
+    assert "-d fd12::/64 -p tcp --dport 443 -j RETURN" in six
+    assert not any("9100" in rule for rule in six + docker())
 
 
 def test_port_of_a_container_is_matched_as_the_visitor_asked_for_it() -> None:
@@ -189,10 +226,10 @@ def test_ssh_from_anywhere_is_slowed_down_and_from_the_house_is_not() -> None:
 
 
 def test_firewall_is_switched_on_by_the_last_file() -> None:
-    files = firewall.files(firewall.doors(SETTINGS))
-    assert list(files)[-1] == "ufw/ufw.conf"
-    assert [path for path, text in files.items() if "ENABLED=yes" in text] == ["ufw/ufw.conf"]
-    assert {"before", "before6", "after", "after6", "user", "user6"} <= {path[4:-6] for path in files}
+    written = files()
+    assert list(written)[-1] == "ufw/ufw.conf"
+    assert [path for path, text in written.items() if "ENABLED=yes" in text] == ["ufw/ufw.conf"]
+    assert {"before", "before6", "after", "after6", "user", "user6"} <= {path[4:-6] for path in written}
 
 
 @pytest.mark.parametrize(
@@ -212,7 +249,7 @@ def test_every_chain_is_declared_or_ufws_own(path: str) -> None:
         "LOG",
         "RETURN",
     }
-    used = set(re.findall(r"-[AI] (\S+)", text)) | set(re.findall(r"-j (\S+)", text))
+    used = set(re.findall(r"-[AI] (\S+)", text)) | set(re.findall(r"-[jg] (\S+)", text))
     assert used <= declared
     assert text.endswith("COMMIT\n")
 

@@ -239,6 +239,16 @@ def test_ssh_runs_again_whatever_was_changed(asked: list[str], monkeypatch: pyte
     assert "systemctl start ssh.service" in asked
 
 
+def test_server_that_does_not_reload_is_restarted(asked: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(self: force.Force, *words: str) -> bool:
+        asked.append(" ".join(words))
+        return "reload" not in words
+
+    monkeypatch.setattr(force.Force, "run", run)
+    force.put_in_force(["/etc/ssh"], wireguard_ran=False)
+    assert asked[-2:] == ["systemctl reload ssh.service", "systemctl restart ssh.service"]
+
+
 def test_what_belongs_to_a_path_reads_it_again(asked: list[str]) -> None:
     force.put_in_force(["/etc/ssh/sshd_config.d", "/etc/wireguard"], wireguard_ran=True)
     assert asked == [

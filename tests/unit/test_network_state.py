@@ -21,7 +21,7 @@ ADDRESSES = [
     {"ifname": "wlan0", "addr_info": []},
     *(
         {"ifname": name, "addr_info": [{"local": "172.18.0.1", "prefixlen": 16, "scope": "global"}]}
-        for name in ("docker0", "br-0123456789ab", "wg0", "veth12ab")
+        for name in ("docker0", "br-0123456789ab", "pi-edge", "wg0", "veth12ab")
     ),
 ]
 
@@ -84,6 +84,8 @@ def test_program_that_is_not_there_says_nothing() -> None:
     assert network_state.output("pi-commerce-no-such-program") == ""
     assert network_state.output("false") == ""
     assert network_state.output("echo", "x") == "x\n"
+    assert network_state.complaint("pi-commerce-no-such-program") == network_state.complaint("echo", "x") == ""
+    assert network_state.complaint("sh", "-c", "echo line 3: nonsense >&2; exit 255") == "line 3: nonsense"
 
 
 def test_rules_are_read_from_all_four_files_or_not_at_all(tmp_path: Path) -> None:
@@ -95,5 +97,5 @@ def test_rules_are_read_from_all_four_files_or_not_at_all(tmp_path: Path) -> Non
 
 
 def test_engine_that_bypasses_the_firewall_is_seen() -> None:
-    assert not network_state.bypass("-P FORWARD DROP\n-A FORWARD -j DOCKER-USER\n-A FORWARD -j DOCKER-FORWARD\n")
-    assert network_state.bypass("-P FORWARD DROP\n-N DOCKER-USER\n-A FORWARD -j ufw-before-forward\n")
+    assert not network_state.bypass("-P FORWARD DROP\n-N DOCKER\n-N DOCKER-USER\n-A FORWARD -j DOCKER-USER\n")
+    assert network_state.bypass("-P FORWARD DROP\n-N DOCKER-USER\n-A FORWARD -j DOCKER-USER\n")

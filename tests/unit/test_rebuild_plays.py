@@ -22,6 +22,7 @@ def preflight(folder: Path, **more: Any) -> tuple[int, str]:
         "backup_repositories": {"far": BUCKET},
         "backup_prune_places": {},
         "notify_targets": {"phone": {"url_secret": "notify_phone_url"}},
+        "ddns_provider": "",
         **more,
     }
     look = {"ansible.builtin.include_role": {"name": "secrets", "tasks_from": "open"}, "vars": variables}

@@ -19,6 +19,8 @@ Anew = Callable[[str], "subprocess.CompletedProcess[str]"]
 @pytest.fixture(autouse=True)
 def guarded(host: Host) -> Iterator[None]:
     """A folder with settings, and nothing armed before and after."""
+    # What another test has proven would be what this one gets back.
+    host.check_output("rm -rf /var/lib/pi-commerce/guard/proven")
     host.check_output(f"mkdir -p {FOLDER} && echo good > {FOLDER}/settings")
     yield
     host.check_output("pi-commerce-guard restore --why 'the test is over'")
@@ -85,12 +87,24 @@ def test_at_boot_the_unit_puts_back_what_a_power_cut_has_left(host: Host) -> Non
     armed = "/var/lib/pi-commerce/guard/armed.json"
     host.check_output("systemctl stop pi-commerce-guard.timer")
     host.check_output(f'sed -i \'s/"boot": "[^"]*"/"boot": "another"/\' {armed}')
-    host.check_output("systemctl start pi-commerce-guard.service")
+    host.check_output("systemctl start pi-commerce-guard-boot.service")
     assert settings(host) == "good"
     assert "started again" in status(host)["report"]["why"]
-    assert host.check_output("systemctl is-enabled pi-commerce-guard.service") == "enabled"
-    before = host.check_output("systemctl show --property Before --value pi-commerce-guard.service").split()
+    assert host.check_output("systemctl is-enabled pi-commerce-guard-boot.service") == "enabled"
+    before = host.check_output("systemctl show --property Before --value pi-commerce-guard-boot.service").split()
     assert {"ssh.service", "ufw.service", "network-pre.target"} <= set(before)
+
+
+def test_timer_has_the_ssh_server_read_its_settings_without_waiting_for_its_own_end(host: Host) -> None:
+    """A unit that is ordered before the server would wait for the server, which waits for it."""
+    host.check_output("pi-commerce-guard arm /etc/ssh/sshd_config.d --seconds 1")
+    host.check_output("touch /etc/ssh/sshd_config.d/90-more.conf")
+    deadline = time.monotonic() + 60
+    while status(host)["armed"]:
+        assert time.monotonic() < deadline
+        time.sleep(0.3)
+    steps = {step["command"]: step["outcome"] for step in status(host)["report"]["steps"]}
+    assert steps["systemctl reload ssh.service"] == "done"
 
 
 def test_ssh_server_that_does_not_run_is_started(host: Host) -> None:

@@ -10,6 +10,7 @@ from .load import Catalog, start_order
 from .service import SECRETS_DIR
 
 Row = dict[str, Any]
+_BRIDGE_NAME = "com.docker.network.bridge.name"
 
 
 def as_dict(catalog: Catalog, derived_secrets: Iterable[str] = ()) -> dict[str, Any]:
@@ -105,12 +106,15 @@ def published_ports(catalog: Catalog) -> list[Row]:
 
 
 def networks(catalog: Catalog) -> list[Row]:
-    """Each network with its members; from an ``internal`` one nothing outside can be reached."""
+    """Each network with its members, and whether its containers have a way out of the machine.
+
+    An internal one has none, and neither has one whose bridge was given a name: the firewall does not let it pass.
+    """
     defined = {name: spec for service in catalog for name, spec in service.defines["networks"].items()}
     return [
         {
             "name": name,
-            "internal": bool(spec.get("internal", False)),
+            "way_out": not spec.get("internal", False) and _BRIDGE_NAME not in spec.get("driver_opts", {}),
             "services": [service.name for service in catalog if name in service.networks],
         }
         for name, spec in sorted(defined.items())

@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Iterable, Sequence
 
 from .doors import Door, Source
+from .ways import Ways
 
 HEAD = "# Written by pi-commerce (role firewall) from the catalog; changes by hand are undone by the next run.\n"
 ESTABLISHED = "-m conntrack --ctstate RELATED,ESTABLISHED"
@@ -18,16 +19,19 @@ NEIGHBOURS = (133, 134, 135, 136, 141, 142, 148, 149)
 LISTENERS = (130, 131, 132, 143)
 ICMP = {4: ("destination-unreachable", "time-exceeded", "parameter-problem", "echo-request"), 6: (1, 2, 3, 4, 128)}
 LOG = "-m limit --limit 3/min --limit-burst 10"
+BLOCKED = f'{LOG} -j LOG --log-prefix "[UFW DOCKER BLOCK] "'
+# A workflow that is refused shall say so at once.
+REFUSED = {4: "icmp-admin-prohibited", 6: "icmp6-adm-prohibited"}
 
 
-def files(doors: Sequence[Door]) -> dict[str, str]:
+def files(doors: Sequence[Door], ways: Ways) -> dict[str, str]:
     """Content by path below /etc; ufw.conf, which switches UFW on, comes last."""
     return {
         "default/ufw": DEFAULTS,
         "ufw/sysctl.conf": SYSCTL,
         "ufw/before.init": BEFORE_INIT,
         **{f"ufw/before{_suffix(family)}.rules": before(family) for family in (4, 6)},
-        **{f"ufw/after{_suffix(family)}.rules": after(family, doors) for family in (4, 6)},
+        **{f"ufw/after{_suffix(family)}.rules": after(family, doors, ways) for family in (4, 6)},
         **{f"ufw/user{_suffix(family)}.rules": user(family, doors) for family in (4, 6)},
         "ufw/ufw.conf": f"{HEAD}ENABLED=yes\nLOGLEVEL=low\n",
     }
@@ -69,18 +73,19 @@ def before(family: int) -> str:
     return _table(lines)
 
 
-def after(family: int, doors: Sequence[Door]) -> str:
-    """What happens to the rest; and Docker's own chain, by which everything passes that is sent on to a container."""
+def after(family: int, doors: Sequence[Door], ways: Ways) -> str:
+    """What happens to the rest; and Docker's own chain, by which everything passes that is sent on for a container."""
     ufw = f"ufw{_suffix(family)}"
     lines = [f":{ufw}-after-{way} - [0:0]" for way in ("input", "output", "forward")]
-    lines += [":DOCKER-USER - [0:0]", f":{ufw}-user-forward - [0:0]"]
+    lines += [f":{chain} - [0:0]" for chain in ("DOCKER-USER", "pi-containers", "pi-refused", f"{ufw}-user-forward")]
     for noise in NOISE[family]:
         protocol, port = noise.split()
         lines.append(f"-A {ufw}-after-input -p {protocol} --dport {port} -j {ufw}-skip-to-policy-input")
     if family == 4:
         lines.append(f"-A {ufw}-after-input -m addrtype --dst-type BROADCAST -j {ufw}-skip-to-policy-input")
     lines.append(f"-A DOCKER-USER {ESTABLISHED} -j RETURN")
-    lines += [f"-A DOCKER-USER -i {bridge} -j RETURN" for bridge in DOCKER_BRIDGES]
+    # Goes there for good: what returns from there has left Docker's chain, too.
+    lines += [f"-A DOCKER-USER -i {bridge} -g pi-containers" for bridge in DOCKER_BRIDGES]
     lines += [
         f"-A DOCKER-USER {_forwarded(door, source)} -j RETURN"
         for door in doors
@@ -89,10 +94,22 @@ def after(family: int, doors: Sequence[Door]) -> str:
         if source.family == family
     ]
     # Where a person or a role has allowed a route (`ufw route allow`), it is meant.
-    lines.append(f"-A DOCKER-USER -j {ufw}-user-forward")
-    lines.append(f'-A DOCKER-USER {LOG} -j LOG --log-prefix "[UFW DOCKER BLOCK] "')
-    lines.append("-A DOCKER-USER -j DROP")
-    return _table(lines)
+    lines += [f"-A DOCKER-USER {end}" for end in (f"-j {ufw}-user-forward", BLOCKED, "-j DROP")]
+    return _table(lines + _containers(family, ways))
+
+
+def _containers(family: int, ways: Ways) -> list[str]:
+    """What comes from a container. Whom of the others it reaches is for Docker's networks to say."""
+    rules = [f"-o {bridge} -j RETURN" for bridge in DOCKER_BRIDGES]
+    # Who answers for names is, in most houses, the router.
+    rules += [f"-p {protocol} --dport 53 -j RETURN" for protocol in ("udp", "tcp")]
+    rules += [
+        f"-d {way.network} -p {way.protocol} --dport {way.port} -j RETURN" for way in ways.open if way.family == family
+    ]
+    rules.append(f"-j ufw{_suffix(family)}-user-forward")
+    rules += [f"-d {network} -g pi-refused" for network in ways.closed[family]]
+    refused = [BLOCKED, f"-j REJECT --reject-with {REFUSED[family]}"]
+    return [f"-A pi-containers {rule}" for rule in rules] + [f"-A pi-refused {rule}" for rule in refused]
 
 
 def _forwarded(door: Door, source: Source) -> str:
@@ -179,19 +196,27 @@ SYSCTL = HEAD + textwrap.dedent("""\
     """)
 
 # Docker before 28 hands packets that a neighbour sends to 127.0.0.1 to the container that is published there. They are
-# dropped before its rules see them. Here and not in before.rules, where each reload would add them once more.
+# dropped before its rules see them. And an engine that comes back to containers that went on without it (live-restore)
+# does not look whether its chain for others' rules is still asked first. Here and not in before.rules, where each
+# reload would add them once more.
 BEFORE_INIT = (
     "#!/bin/sh\n"
     + HEAD
     + textwrap.dedent("""\
     set -eu
     [ "$1" = start ] || exit 0
-    only_here() {
+    closed() {
       "$1" -w -n -L INPUT >/dev/null 2>&1 || return 0
       "$1" -w -t raw -C PREROUTING ! -i lo -d "$2" -j DROP 2>/dev/null ||
         "$1" -w -t raw -I PREROUTING ! -i lo -d "$2" -j DROP
+      "$1" -w -n -L DOCKER-USER >/dev/null 2>&1 || "$1" -w -N DOCKER-USER
+      first=$("$1" -w -S FORWARD | grep -e -A | grep -v -m 1 -e "-j DOCKER-ISOLATION-STAGE-1") || first=
+      [ "$first" = "-A FORWARD -j DOCKER-USER" ] || {
+        while "$1" -w -D FORWARD -j DOCKER-USER 2>/dev/null; do :; done
+        "$1" -w -I FORWARD -j DOCKER-USER
+      }
     }
-    only_here iptables 127.0.0.0/8
-    only_here ip6tables ::1
+    closed iptables 127.0.0.0/8
+    closed ip6tables ::1
     """)
 )

@@ -21,10 +21,12 @@ TREES = [
     "/etc/apt/sources.list.d",
     "/etc/cron.d",
     "/etc/docker",
+    "/etc/fail2ban",
     "/etc/pi-commerce",
     "/etc/ssh/sshd_config.d",
     "/etc/sudoers.d",
     "/etc/sysctl.d",
+    "/etc/ufw",
     "/usr/local",
     "/var/spool/cron",
 ]
