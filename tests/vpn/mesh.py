@@ -36,10 +36,11 @@ class Pi:
         """What molecule/shared/virtual_pi.py reads."""
         return {"PI_STATE": str(self.state), "PI_NAME": self.container, "PI_NETWORK": self.network}
 
-    def manage(self, verb: str) -> None:
-        """`up` or `down`."""
+    def manage(self, verb: str) -> str:
+        """`up`, `down`, `lose`, `registry`; what that prints."""
         done = machine.run(sys.executable, "molecule/shared/virtual_pi.py", verb, environment=self.environment())
         assert done.status == 0, done.output[-3000:]
+        return done.output.strip()
 
     def shell(self, command: str, check: bool = True) -> str:
         """Output of a command on it, as root."""
@@ -78,9 +79,9 @@ def inventory(**changes: dict[str, Any]) -> Path:
     return folder
 
 
-def converge(*arguments: str, play: str = "remote", **changes: dict[str, Any]) -> machine.Finished:
+def converge(*arguments: str, play: str = "playbooks/remote.yml", **changes: dict[str, Any]) -> machine.Finished:
     """Apply what lets in from afar, or another play; it must succeed."""
-    command = ("ansible-playbook", "-i", str(inventory(**changes)), f"playbooks/{play}.yml", *arguments)
+    command = ("ansible-playbook", "-i", str(inventory(**changes)), play, *arguments)
     done = machine.run(*command, environment=secret())
     assert done.status == 0, done.output[-6000:]
     return done
@@ -117,14 +118,18 @@ class Device:
     def use(self, config: str) -> None:
         """Import a file in place of the one before."""
         self.run("wg-quick down pct0")
-        packed = io.BytesIO()
-        with tarfile.open(fileobj=packed, mode="w") as archive:
-            entry = tarfile.TarInfo("pct0.conf")
-            entry.size, entry.mode = len(config.encode()), 0o600
-            archive.addfile(entry, io.BytesIO(config.encode()))
-        assert self.container.put_archive("/etc/wireguard", packed.getvalue())
+        self.put("/etc/wireguard/pct0.conf", config)
         code, output = self.run("wg-quick up pct0")
         assert code == 0, output
+
+    def put(self, path: str, content: str) -> None:
+        """Write a file there, for root alone."""
+        packed = io.BytesIO()
+        with tarfile.open(fileobj=packed, mode="w") as archive:
+            entry = tarfile.TarInfo(Path(path).name)
+            entry.size, entry.mode = len(content.encode()), 0o600
+            archive.addfile(entry, io.BytesIO(content.encode()))
+        assert self.container.put_archive(str(Path(path).parent), packed.getvalue())
 
     def run(self, script: str) -> tuple[int, str]:
         """Exit code and output of a script."""
@@ -134,6 +139,12 @@ class Device:
     def opens(self, address: str, port: int) -> bool:
         """Whether it can connect to a port within some seconds."""
         return self.run(f"timeout 8 bash -c 'exec 3<>/dev/tcp/{address}/{port}'")[0] == 0
+
+    def status(self, url: str, *options: str) -> int:
+        """Status of the answer to a GET, 0 where none comes; who answers is believed, unless options say otherwise."""
+        command = ["curl", "--silent", "--max-time", "20", "--output", "/dev/null", "--write-out", "%{http_code}"]
+        output = self.container.exec_run([*command, *(options or ["--insecure"]), url])[1]
+        return int(output)
 
     def reaches(self, address: str, tries: int = 10) -> bool:
         """Whether the address answers within so many tries of a second each."""

@@ -1,51 +1,14 @@
-"""A mesh of two machines and a device that knows both, with real packets; `make vpn` gives it machines of its own."""
+"""A mesh of two machines and a device that knows both, with real packets."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
 from typing import Any
 
-import docker
 import machine
 import mesh
-import pytest
 from mesh import PIS, Device
 
 ONE, TWO = PIS
-
-
-@pytest.fixture(scope="module")
-def engine() -> Iterator[docker.DockerClient]:
-    client = docker.from_env()
-    yield client
-    client.close()
-
-
-@pytest.fixture(scope="module")
-def both(engine: docker.DockerClient) -> Iterator[machine.Finished]:
-    """Two machines from nothing that have been converged once, in one run."""
-    for pi in PIS:
-        pi.manage("down")
-    for pi in PIS:
-        pi.manage("up")
-    engine.networks.get(ONE.container).connect(f"{TWO.container}-pi", ipv4_address=TWO.shared)
-    try:
-        yield mesh.converge()
-    finally:
-        if not os.environ.get("KEEP"):
-            engine.networks.get(ONE.container).disconnect(f"{TWO.container}-pi")
-            for pi in PIS:
-                pi.manage("down")
-
-
-@pytest.fixture
-def device(both: machine.Finished, engine: docker.DockerClient) -> Iterator[Device]:
-    made = Device(engine, "pi-commerce/vpn-device:1")
-    try:
-        yield made
-    finally:
-        made.container.remove(force=True, v=True)
 
 
 def pings(pi: mesh.Pi, address: str) -> bool:
@@ -119,7 +82,7 @@ def test_behind_the_firewall_a_device_opens_what_the_vpn_is_given(device: Device
     assert device.opens("10.66.0.1", 22)
     assert device.opens("10.66.0.1", 8099), "nothing is closed yet"
     try:
-        mesh.converge(play="network", one=given, two={**given, "access_vpn": []})
+        mesh.converge(play="playbooks/network.yml", one=given, two={**given, "access_vpn": []})
         assert device.opens("10.66.0.1", 22)
         assert not device.opens("10.66.0.1", 8099)
         assert not device.opens("10.66.0.2", 22)
