@@ -150,6 +150,24 @@ def test_both_families_are_sent_together(host: Host, server: DnsServices) -> Non
     assert [(one["type"], one["content"]) for one in server.records] == [("AAAA", server.address)]
 
 
+def test_family_that_nobody_knows_does_not_hold_up_the_other(host: Host, server: DnsServices) -> None:
+    six = "2606:2800:220:1:248:1893:25c8:1946"
+    four = [f"{server.url}/see/first", f"{server.url}/see/third"]
+    host.configure("cloudflare", names=["shop.example"], sources={"4": four, "6": [f"{server.url}/see/six"]})
+    server.six = six
+    assert host.run("update") == 0
+    server.six, server.address = "", MOVED
+    assert host.run("update") == 1
+    assert {(one["type"], one["content"]) for one in server.records} == {("A", MOVED), ("AAAA", six)}
+    assert "IPv6" in host.state().error
+    # Nobody knows anything: what was sent before is not said once more.
+    server.address = ""
+    asked = server.changes()
+    host.later(25 * 3600)
+    assert host.run("update") == 1
+    assert server.changes() == asked
+
+
 def test_one_source_alone_does_not_move_the_name(host: Host, server: DnsServices) -> None:
     host.run("update")
     server.wrong, server.address = "93.184.216.66", MOVED
