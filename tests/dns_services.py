@@ -51,7 +51,8 @@ class DnsServices(http.server.ThreadingHTTPServer):
 
     What a name leads to stands in `duck` (label -> settings) and `records` (Cloudflare's, with ids). `address` is what
     the services see, `wrong` what the second one says instead, `six` what /see/six says. `status` and `headers` take
-    the place of every answer of the provider, `moved` sends its callers elsewhere, `hidden` texts are not yet told by DNS.
+    the place of every answer of the provider, `moved` sends its callers elsewhere, `hidden` texts are not told by DNS
+    yet.
     """
 
     daemon_threads = True
