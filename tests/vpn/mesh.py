@@ -6,6 +6,7 @@ import io
 import os
 import sys
 import tarfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,8 +56,8 @@ PIS = [
 ]
 
 
-def inventory(**changes: dict[str, Any]) -> Path:
-    """Write the inventory of both, with variables that differ, by machine."""
+def inventory(pis: Sequence[Pi] = PIS, **changes: dict[str, Any]) -> Path:
+    """Write the inventory of both or of one, with variables that differ, by machine."""
     folder = STATE / "inventory"
     (folder / "group_vars").mkdir(parents=True, exist_ok=True)
     common = folder / "group_vars/all"
@@ -74,24 +75,25 @@ def inventory(**changes: dict[str, Any]) -> Path:
             **changes.get(pi.name, {}),
         }
         for number, pi in enumerate(PIS, 1)
+        if pi in pis
     }
     (folder / "hosts.yml").write_text(yaml.safe_dump({"pis": {"hosts": hosts}}))
     return folder
 
 
-def converge(*arguments: str, play: str = "playbooks/remote.yml", **changes: dict[str, Any]) -> machine.Finished:
-    """Apply what lets in from afar, or another play; it must succeed."""
-    command = ("ansible-playbook", "-i", str(inventory(**changes)), play, *arguments)
+def converge(*arguments: str, play: str = "playbooks/remote.yml", **more: Any) -> machine.Finished:
+    """Apply what lets in from afar, or another play, with an inventory of more; it must succeed."""
+    command = ("ansible-playbook", "-i", str(inventory(**more)), play, *arguments)
     done = machine.run(*command, environment=secret())
     assert done.status == 0, done.output[-6000:]
     return done
 
 
-def client(name: str, *arguments: str) -> str:
-    """Add a device, as `make vpn-client` does; what it imports."""
-    done = machine.run("python", "ops/vpn_client.py", str(inventory()), name, *arguments, environment=secret())
+def client(name: str, *arguments: str, folder: Path = STATE / "wireguard", **more: Any) -> str:
+    """Add a device, as `make vpn-client` does, with an inventory of more; what it imports."""
+    done = machine.run("python", "ops/vpn_client.py", str(inventory(**more)), name, *arguments, environment=secret())
     assert done.status == 0, done.output[-6000:]
-    path = STATE / "wireguard" / f"{name}.conf"
+    path = folder / f"{name}.conf"
     return path.read_text() if path.exists() else ""
 
 

@@ -70,26 +70,41 @@ def test_two_machines_with_one_number_are_refused(both: machine.Finished) -> Non
     assert "one and two have the same number in the VPN" in refused.output
 
 
-def test_behind_the_firewall_a_device_opens_what_the_vpn_is_given(device: Device) -> None:
+def test_device_opens_what_the_vpn_is_given_and_nothing_else(device: Device) -> None:
     config = mesh.client("phone")
-    # A program that nobody has declared.
+    # A program that nobody has declared on the first machine.
     start = "systemd-run --quiet --unit decoy python3 -m http.server 8099 --bind 0.0.0.0"
-    given: dict[str, Any] = {"access_vpn": ["ssh"], "ssh_exposure": "lan"}
+    decoy = {"name": "decoy", "port": 8099, "protocol": "tcp", "exposure": "vpn"}
     for pi in PIS:
         pi.shell(start)
-    device.use(config)
-    assert device.reaches("10.66.0.1")
-    assert device.opens("10.66.0.1", 22)
-    assert device.opens("10.66.0.1", 8099), "nothing is closed yet"
     try:
-        mesh.converge(play="playbooks/network.yml", one=given, two={**given, "access_vpn": []})
-        assert device.opens("10.66.0.1", 22)
-        assert not device.opens("10.66.0.1", 8099)
-        assert not device.opens("10.66.0.2", 22)
-        # A handshake from nothing still comes through the port that is open for it.
+        mesh.converge(play="playbooks/network.yml", two={"access_vpn": [], "firewall_rules": [decoy]})
         device.use(config)
         assert device.reaches("10.66.0.1")
         assert device.reaches("10.66.0.2")
+        assert device.opens("10.66.0.1", 22)
+        assert not device.opens("10.66.0.1", 8099)
+        assert not device.opens("10.66.0.2", 22)
+        assert device.opens("10.66.0.2", 8099)
+        # What is for the VPN is not for the house.
+        assert not device.opens(TWO.shared, 8099)
     finally:
         for pi in PIS:
             pi.shell("systemctl stop decoy")
+        mesh.converge(play="playbooks/network.yml")
+
+
+def test_first_device_of_a_machine_alone_comes_through_its_firewall(device: Device) -> None:
+    folder = mesh.STATE / "alone"
+    alone: dict[str, Any] = {"pis": [TWO], "two": {"wireguard_folder": str(folder)}}
+    mesh.converge("playbooks/remote.yml", play="playbooks/network.yml", **alone)
+    try:
+        # Nobody is in it any more: there is no interface, and no port for it.
+        assert TWO.shell("ip -brief link show wg0; ufw status | grep 51820", check=False) == ""
+        device.use(mesh.client("tablet", folder=folder, **alone))
+        assert device.reaches("10.66.0.2")
+        mesh.client("tablet", "--remove", folder=folder, **alone)
+        assert not device.reaches("10.66.0.2", tries=3)
+    finally:
+        mesh.converge("playbooks/remote.yml", play="playbooks/network.yml")
+    assert pings(ONE, "10.66.0.2")

@@ -250,18 +250,3 @@ def test_machine_with_its_old_key_needs_nobody_to_enrol_again(
     assert config("phone") == before
     device.use(before)
     assert device.reaches("10.66.0.1")
-
-
-def test_make_vpn_client_ends_with_a_file_that_opens_the_way(
-    host: Host, device: Device, control: Any, variables: dict[str, Any]
-) -> None:
-    added = control("python", "ops/vpn_client.py", "inventory/virtual", "watch")
-    assert added.returncode == 0, added.stdout
-    text = (FOLDER / "watch.conf").read_text()
-    assert (FOLDER / "watch.conf").stat().st_mode & 0o777 == 0o600
-    assert wireguard.private_key_in(text) not in added.stdout
-    device.use(text)
-    assert device.reaches("10.66.0.1")
-    gone = control("python", "ops/vpn_client.py", "inventory/virtual", "watch", "--remove")
-    assert gone.returncode == 0, gone.stdout
-    assert not device.reaches("10.66.0.1", tries=3)
