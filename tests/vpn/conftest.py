@@ -42,7 +42,7 @@ def both(engine: docker.DockerClient) -> Iterator[machine.Finished]:
 
 @pytest.fixture
 def device(both: machine.Finished, engine: docker.DockerClient) -> Iterator[Device]:
-    made = Device(engine, "pi-commerce/vpn-device:1")
+    made = Device(engine)
     try:
         yield made
     finally:

@@ -102,13 +102,19 @@ def secret() -> dict[str, str | None]:
     return {"ANSIBLE_VAULT_PASSWORD_FILE": str(PIS[0].state / "vault-password")}
 
 
+def reaches(pi: Pi, address: str) -> bool:
+    """Whether a machine reaches another one's SSH within a minute."""
+    knock = f"until timeout 2 bash -c 'exec 3<>/dev/tcp/{address}/22' 2> /dev/null; do sleep 1; done; echo yes"
+    return pi.shell(f'timeout 60 bash -c "{knock}"', check=False) == "yes\n"
+
+
 class Device:
     """A device in the network of both, with the file that it has imported."""
 
-    def __init__(self, engine: docker.DockerClient, image: str) -> None:
+    def __init__(self, engine: docker.DockerClient) -> None:
         """In a container of its own."""
         self.container: Container = engine.containers.run(
-            image,
+            "pi-commerce/vpn-device:1",
             detach=True,
             labels=LABELS,
             network=PIS[0].container,

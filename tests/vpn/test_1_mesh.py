@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import docker
 import machine
 import mesh
 from mesh import PIS, Device
@@ -11,14 +12,9 @@ from mesh import PIS, Device
 ONE, TWO = PIS
 
 
-def pings(pi: mesh.Pi, address: str) -> bool:
-    """Whether a machine reaches an address within half a minute."""
-    return pi.shell(f"ping -c 1 -w 30 {address} > /dev/null && echo yes", check=False) == "yes\n"
-
-
 def test_machines_reach_each_other_after_one_run(both: machine.Finished) -> None:
-    assert pings(ONE, "10.66.0.2")
-    assert pings(TWO, "10.66.0.1")
+    assert mesh.reaches(ONE, "10.66.0.2")
+    assert mesh.reaches(TWO, "10.66.0.1")
     for pi in PIS:
         shaken = [line.split("\t")[1] for line in pi.shell("wg show wg0 latest-handshakes").splitlines()]
         assert len(shaken) == 1
@@ -50,13 +46,27 @@ def test_device_reaches_both_machines_by_one_file_and_neither_when_it_is_out(dev
     assert not device.reaches("10.66.0.2", tries=3)
 
 
+def test_devices_do_not_reach_each_other_through_a_machine(device: Device, engine: docker.DockerClient) -> None:
+    laptop = Device(engine)
+    try:
+        # Both ask the machine for everybody; the phone is there.
+        for one, name in ((device, "phone"), (laptop, "laptop")):
+            one.use(mesh.client(name).replace("10.66.0.1/32", "10.66.0.1/32, 10.66.0.96/28"))
+            assert one.reaches("10.66.0.1")
+        address = "10.66.0.101"
+        assert laptop.run("ip -brief address show pct0")[1].split()[2] == f"{address}/32"
+        assert not device.reaches(address, tries=3)
+    finally:
+        laptop.container.remove(force=True, v=True)
+
+
 def test_machine_behind_a_router_is_reached_because_it_keeps_its_line_open(both: machine.Finished) -> None:
     mesh.converge(two={"wireguard_endpoint": ""})
     try:
         assert "keepalive" in TWO.shell("wg show wg0")
         # Forgets where the other one is, as after a restart: it has to be told by the one that dials.
         ONE.shell("systemctl restart wg-quick@wg0")
-        assert pings(ONE, "10.66.0.2")
+        assert mesh.reaches(ONE, "10.66.0.2")
     finally:
         mesh.converge()
 
@@ -107,4 +117,4 @@ def test_first_device_of_a_machine_alone_comes_through_its_firewall(device: Devi
         assert not device.reaches("10.66.0.2", tries=3)
     finally:
         mesh.converge("playbooks/remote.yml", play="playbooks/network.yml")
-    assert pings(ONE, "10.66.0.2")
+    assert mesh.reaches(ONE, "10.66.0.2")

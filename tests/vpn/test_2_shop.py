@@ -162,7 +162,7 @@ def test_rebuilt_machine_is_known_to_everybody_by_its_old_key(
     mesh.converge("--limit", "one", play="rebuild.yml")
     # Nothing was done to the device or to the other machine.
     assert device.reaches(INSIDE, tries=60)
-    assert TWO.shell(f"ping -c 1 -w 60 {INSIDE} > /dev/null && echo yes") == "yes\n"
+    assert mesh.reaches(TWO, INSIDE)
     assert public_keys() == before
     device.put("/authority.pem", authority)
     assert device.status(f"https://{INSIDE}{WEBHOOK}", "--cacert", "/authority.pem") == 200
