@@ -172,8 +172,10 @@ def test_authority_that_is_away_leaves_what_is_there(pi: Pi) -> None:
         assert "pi-commerce shop-pi" in pi.issuer()
     finally:
         pi.start("authority")
+    assert pi.run("pi-commerce-entrance status")[0] == 1
     pi.shell("pi-commerce-entrance renew")
     assert "Pebble" in pi.issuer()
+    pi.shell("pi-commerce-entrance status")
 
 
 def test_name_that_cannot_be_proven_is_said(pi: Pi) -> None:

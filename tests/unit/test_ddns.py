@@ -328,8 +328,12 @@ def test_metrics_say_when_it_was_confirmed(host: Host) -> None:
     assert lines["pi_ddns_failures"] == "0"
 
 
-def test_only_root_and_only_with_settings(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_root_and_only_with_settings(
+    host: Host, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     (host.folder / "settings.json").write_text("{}")
-    assert host.run("update") == 1
+    assert host.run("update") == 2
+    assert "settings.json: is not what the role" in capsys.readouterr().err
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    assert host.run("status") == 2
+    assert host.run("update") == 2
+    assert "is for root only" in capsys.readouterr().err
