@@ -36,7 +36,7 @@ MACHINE := $(PYTHON) molecule/shared/$(if $(filter vm,$(PI_KIND)),vm.py,virtual_
 INVENTORY ?= $(lastword $(VIRTUAL))
 
 .PHONY: help setup lock engine images up down clean status audit drill probe ssh restart lose rescue-kit vpn-client docs hooks bench
-.PHONY: test test-full lint unit services site interruptions molecule molecule-up molecule-down vm vpn rebuild faults
+.PHONY: test test-full lint unit services backups site interruptions molecule molecule-up molecule-down vm vpn rebuild faults
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -129,9 +129,9 @@ restart: setup ## Restart the virtual Pi, as a power cut would
 ssh: ## Log in to the virtual Pi
 	@ssh -F $(PI_STATE)/ssh_config shop-pi
 
-# Two at a time: while one waits for a machine, the other computes. Each prints when it is done.
-test: images ## Linters, unit, service, site and fault tests
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target lint site unit services
+# Three at a time: while one waits for a machine, the others compute. Each prints when it is done; the longest come first.
+test: images ## Linters, unit, service, backup, site and fault tests
+	@$(MAKE) --no-print-directory --jobs=3 --output-sync=target site backups lint unit services
 
 hooks: setup ## Have git check every commit (.pre-commit-config.yaml)
 	@pre-commit install
@@ -155,8 +155,14 @@ docs: setup ## Write the pages that follow from the source: role READMEs, variab
 unit: setup
 	$(ALONE) pytest tests/unit
 
+# As long as all other service tests together several times over.
+BACKUPS := $(wildcard tests/services/test_backup_*.py tests/services/test_drill.py)
+
+backups: setup
+	$(ALONE) pytest $(BACKUPS)
+
 services: setup
-	$(ALONE) pytest tests/services
+	$(ALONE) pytest tests/services $(BACKUPS:%=--ignore=%)
 
 site: setup
 	$(ALONE) pytest tests/site tests/faults tests/uninstall --ignore=tests/faults/test_interruptions.py

@@ -86,11 +86,12 @@ def written(shop: Shop) -> dict[str, set[float]]:
 
 def live(shop: Shop, chance: random.Random) -> dict[str, set[float]]:
     """Write and save for a while, then destroy; what had been written, and what the program said it had saved."""
-    shop.must("ship")
     shop.shell(ROWS, shop.postgres, detach=True)
     shop.shell(KEYS, shop.redis, detach=True)
-    shop.write("/tmp/cron.py", CRON)
     shop.shell(f"python3 - <<'END'\n{FILES}\nEND", shop.files, detach=True)
+    wait_until(lambda: shop.shell(f'python3 -c "{READ_SQLITE}" | grep -q .', shop.files).status == 0, 60, "the writers")
+    shop.must("ship")
+    shop.write("/tmp/cron.py", CRON)
     shop.shell(f"python3 /tmp/cron.py {INTERVAL}", detach=True)
     wait_until(lambda: shop.shell("test -s /root/runs").status == 0, 120, "the first run ends")
     end = time.time() + chance.uniform(0, 4 * INTERVAL)

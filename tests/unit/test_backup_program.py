@@ -57,6 +57,11 @@ def test_base_is_enough_where_there_is_no_log() -> None:
     assert choose.recovery(TWO_NIGHTS[:1], "postgres_data", None) == choose.Recovery(TWO_NIGHTS[0], None, None, 100)
 
 
+def test_newest_base_is_taken_though_the_log_of_the_one_before_leads_as_far() -> None:
+    until_the_night = TWO_NIGHTS[:4]
+    assert choose.recovery(until_the_night, "postgres_data", None) == choose.Recovery(TWO_NIGHTS[3], None, None, 200)
+
+
 @pytest.mark.parametrize(
     ("snapshots", "at", "text"),
     [

@@ -77,7 +77,8 @@ def recovery(snapshots: Sequence[Snapshot], store: str, at: float | None) -> Rec
         raise Refused(f"{store} can be had from {shown(_point(bases[0]))} on, not at {shown(at or 0)}")
     found = [_along(snapshots, store, base, at) for base in before]
     exact = [recovery for recovery in found if at is not None and recovery.until == at]
-    return exact[-1] if exact else max(found, key=lambda recovery: recovery.reached)
+    # Where several lead to the same moment, the newest base: the least to replay, and what a drill has to look at.
+    return exact[-1] if exact else max(reversed(found), key=lambda recovery: recovery.reached)
 
 
 def _along(snapshots: Sequence[Snapshot], store: str, base: Snapshot, at: float | None) -> Recovery:

@@ -10,6 +10,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -47,12 +48,12 @@ class Server:
         client = ["psql", "-XAtq", "-U", "postgres", "-d", database, "-v", "ON_ERROR_STOP=1"]
         return inside(self.container, client, text=text, seconds=seconds).splitlines()
 
-    @property
+    @cached_property
     def spool(self) -> Path:
         """The spool volume on this machine."""
         return volume_path(self.plan, self.store.spool)
 
-    @property
+    @cached_property
     def wal(self) -> Path:
         """Where the server leaves its log."""
         return self.spool / "wal"
