@@ -161,9 +161,9 @@ def add(inventory: str, name: str, public: str, new: bool) -> None:
     if devices != vpn.devices:
         write(vpn.peers, dumped(devices), 0o644)
     converge(inventory)
-    vpn = Vpn.of(inventory)
+    # The machines have told their keys by now.
     secrets = {machine: vpn.site.secrets(machine)["wireguard_preshared"] for machine in vpn.mesh}
-    text = wireguard.client_config(name, vpn.devices[name], private, vpn.machines(), secrets, vpn.networks)
+    text = wireguard.client_config(name, devices[name], private, vpn.machines(), secrets, vpn.networks)
     write(vpn.file(name), text, 0o600)
     if private:
         segno.make(text, error="l").terminal(compact=True)

@@ -102,10 +102,10 @@ def secret() -> dict[str, str | None]:
     return {"ANSIBLE_VAULT_PASSWORD_FILE": str(PIS[0].state / "vault-password")}
 
 
-def reaches(pi: Pi, address: str) -> bool:
-    """Whether a machine reaches another one's SSH within a minute."""
+def reaches(pi: Pi, address: str, seconds: int = 60) -> bool:
+    """Whether a machine reaches another one's SSH within so many seconds."""
     knock = f"until timeout 2 bash -c 'exec 3<>/dev/tcp/{address}/22' 2> /dev/null; do sleep 1; done; echo yes"
-    return pi.shell(f'timeout 60 bash -c "{knock}"', check=False) == "yes\n"
+    return pi.shell(f'timeout {seconds} bash -c "{knock}"', check=False) == "yes\n"
 
 
 class Device:
