@@ -182,7 +182,7 @@ vpn: export PI_TEST_STATE ?= .virtual-pi-vpn
 vpn: export PI_TEST_NAME ?= pi-commerce-vpn
 vpn: export PI_TEST_NETWORK ?= 10.220.0
 vpn: export PI_TEST_SECOND_NETWORK ?= 10.221.0
-vpn: images ## Two virtual Pis and a device in one VPN, with real packets
+vpn: images ## Two virtual Pis and devices in one VPN, with real packets; the shop in it is lost and rebuilt
 	@$(PYTHON) molecule/shared/images.py build vpn-device
 	$(ALONE) pytest tests/vpn
 

@@ -236,6 +236,7 @@ NO_STATE = {
     ),
     "ansible.builtin.validate_argument_spec",
     "leftovers",
+    "paths_absent",
     "pi_facts",
     "preflight_inventory",
 }

@@ -2,7 +2,7 @@
 """A device of the VPN, from its name to the file and the picture that it imports.
 
 `vpn_client.py INVENTORY NAME [--public-key KEY] [--new] [--remove]` writes the device into `peers.yml` beside the
-inventory, has the machines know it (`playbooks/remote.yml`), and writes its file. A device that makes its key itself
+inventory, has the machines let it in (`PLAYBOOKS`), and writes its file. A device that makes its key itself
 gives the public half; for another the key is made here and lies in that file alone. Ends with 0, or 1 where that
 cannot be done.
 """
@@ -34,7 +34,8 @@ WANTED = [
     *("wireguard_number", "wireguard_peers", "wireguard_port"),
 ]
 HEADER = "# Devices of the VPN. Written by `make vpn-client`; may be edited by hand, and belongs into git.\n"
-PLAYBOOK = "playbooks/remote.yml"
+# The first device is what opens the firewall for the VPN.
+PLAYBOOKS = ("playbooks/network.yml", "playbooks/remote.yml")
 
 Devices = dict[str, dict[str, Any]]
 
@@ -144,9 +145,10 @@ def enrolled(vpn: Vpn, name: str, public: str, new: bool) -> tuple[Devices, str]
 
 def converge(inventory: str) -> None:
     """Have the machines know the devices. Raises CannotRead."""
-    command = ["ansible-playbook", "-i", inventory, PLAYBOOK]
+    command = ["ansible-playbook", "-i", inventory, *PLAYBOOKS]
     if subprocess.run(command, cwd=ROOT, check=False).returncode:
-        raise CannotRead(f"{PLAYBOOK} failed, see above; {inventory} has the device already: run the same line again")
+        plays = " or ".join(PLAYBOOKS)
+        raise CannotRead(f"{plays} failed, see above; {inventory} knows of the device already: run the same line again")
 
 
 def add(inventory: str, name: str, public: str, new: bool) -> None:
@@ -159,9 +161,9 @@ def add(inventory: str, name: str, public: str, new: bool) -> None:
     if devices != vpn.devices:
         write(vpn.peers, dumped(devices), 0o644)
     converge(inventory)
-    vpn = Vpn.of(inventory)
+    # The machines have told their keys by now.
     secrets = {machine: vpn.site.secrets(machine)["wireguard_preshared"] for machine in vpn.mesh}
-    text = wireguard.client_config(name, vpn.devices[name], private, vpn.machines(), secrets, vpn.networks)
+    text = wireguard.client_config(name, devices[name], private, vpn.machines(), secrets, vpn.networks)
     write(vpn.file(name), text, 0o600)
     if private:
         segno.make(text, error="l").terminal(compact=True)

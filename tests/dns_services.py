@@ -50,8 +50,9 @@ class DnsServices(http.server.ThreadingHTTPServer):
     """All of them in one server.
 
     What a name leads to stands in `duck` (label -> settings) and `records` (Cloudflare's, with ids). `address` is what
-    the services see, `wrong` what the second one says instead. `status` and `headers` take the place of every answer
-    of the provider, `moved` sends its callers elsewhere, `hidden` texts are not yet told by DNS.
+    the services see, `wrong` what the second one says instead, `six` what /see/six says. `status` and `headers` take
+    the place of every answer of the provider, `moved` sends its callers elsewhere, `hidden` texts are not told by DNS
+    yet.
     """
 
     daemon_threads = True
@@ -71,7 +72,7 @@ class DnsServices(http.server.ThreadingHTTPServer):
         self.duck: dict[str, dict[str, str]] = {}
         self.records: list[dict[str, Any]] = []
         self.asked: list[str] = []
-        self.address, self.wrong = "93.184.216.34", ""
+        self.address, self.wrong, self.six = "93.184.216.34", "", ""
         self.status, self.moved, self.hidden = 0, False, False
         self.headers: dict[str, str] = {}
 
@@ -101,6 +102,8 @@ class _Talk(http.server.BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(length)) if length else {}
         path, _, query = self.path.partition("?")
         given = dict(urllib.parse.parse_qsl(query))
+        if path == "/see/six":
+            return self.answer(200, self.server.six)
         if path.startswith("/see/"):
             wrong = self.server.wrong if path == "/see/second" else ""
             trace = f"fl=1\nip={wrong or self.server.address}\nts=2\n"

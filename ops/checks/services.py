@@ -204,9 +204,8 @@ class Entrance(Check):
         """Take the address from the role verify, the path from the catalog."""
         super().__init__(steps)
         path = next(probe["path"] for probe in self.value("catalog_data")["probes"] if probe.get("tls"))
-        self.url: str = self.value("_verify_url") + path if self.value("verify_from_outside") else ""
-        # The first certificate is signed by nobody.
-        self.signed = bool(self.value("proxy_certificate"))
+        self.url: str = self.value("_verify_url") + path if self.value("_verify_outside") else ""
+        self.signed: bool = self.value("_verify_signed")
 
     def question(self) -> str:
         """Nothing is asked of the Pi itself."""
@@ -220,7 +219,7 @@ class Entrance(Check):
 
     def summary(self, answer: Answer) -> str:
         """What was called."""
-        return f"GET {self.url}" if self.url else "not called (verify_from_outside)"
+        return f"GET {self.url}" if self.url else "not called (verify_from_outside, proxy_exposure)"
 
 
 def call(url: str, validate: bool) -> str:

@@ -74,12 +74,21 @@ def wireguard_files(
     ]
 
 
+def wireguard_addresses(number: int, networks: Sequence[str]) -> list[str]:
+    """The addresses of a member in the networks; an empty one is none."""
+    try:
+        return [address.partition("/")[0] for address in Networks(*networks).addresses(int(number))]
+    except WireguardError as error:
+        raise AnsibleFilterError(str(error)) from error
+
+
 class FilterModule:
     """Registers the filters."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Name to function."""
         return {
+            "wireguard_addresses": wireguard_addresses,
             "wireguard_devices": wireguard_devices,
             "wireguard_files": wireguard_files,
             "wireguard_machines": wireguard_machines,

@@ -322,6 +322,7 @@ def judge(
         problems += _check_images(values.get("images", {}))
         problems += _check_pair(values.get("proxy_certificate", ""), values.get("proxy_certificate_key", ""), now)
         problems += _check_entrance(values)
+        problems += _check_numbers(values)
     return problems
 
 
@@ -370,9 +371,24 @@ def _check_pair(certificate: str, key: str, now: datetime.datetime) -> list[Find
     return [Finding("refuse", "proxy_certificate", problem, remedy)] if problem else []
 
 
+def _check_numbers(values: Mapping[str, Any]) -> list[Finding]:
+    """The numbers of the VPN's members, in its networks; one that could not be rendered has a message of its own."""
+    networks = wireguard.Networks(values.get("wireguard_network", ""), values.get("wireguard_network6", ""))
+    peers = values.get("wireguard_peers", {})
+    numbers = {"wireguard_number": values.get("wireguard_number", 1)}
+    numbers |= {f"wireguard_peers.{name}": entry["number"] for name, entry in peers.items()}
+    problems = []
+    for place, number in numbers.items():
+        try:
+            networks.addresses(int(number))
+        except wireguard.WireguardError as error:
+            problems.append(Finding("refuse", place, str(error), f"{WHERE}, or beside the inventory (peers.yml)"))
+    return problems
+
+
 def _check_entrance(values: Mapping[str, Any]) -> list[Finding]:
     """What the way of the entrance needs besides."""
-    way = values.get("proxy_entrance", "lan")
+    way = str(values.get("proxy_entrance"))
     public = "." in str(values.get("site_address")) and not is_address(str(values.get("site_address")))
     needed = {
         "cloudflare": [
@@ -380,6 +396,11 @@ def _check_entrance(values: Mapping[str, Any]) -> list[Finding]:
                 values.get("proxy_pull_authority"),
                 "proxy_pull_authority is empty: anybody at Cloudflare could come",
                 "set it",
+            ),
+            (
+                values.get("proxy_exposure") == "public",
+                f"proxy_exposure is {values.get('proxy_exposure')}: Cloudflare could not come",
+                "set it to public",
             ),
         ],
         "acme": [

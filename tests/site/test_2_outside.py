@@ -26,6 +26,40 @@ def test_editor_is_served_with_security_headers() -> None:
     assert headers["server"] == "nginx", "tells its version"
 
 
+def push(cookie: str) -> tuple[str, bytes]:
+    """The status line of n8n's answer to an editor that wants its news by WebSocket, and to a ping of that editor."""
+    lines = [
+        *("GET /rest/push?pushRef=site HTTP/1.1", f"Host: {machine.ADDRESS}", f"Origin: https://{machine.ADDRESS}"),
+        *("Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13"),
+        *("Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==", f"Cookie: {cookie}"),
+    ]
+    context = ssl.create_default_context(cadata=machine.certificate())
+    with (
+        socket.create_connection((machine.ADDRESS, 443), timeout=30) as plain,
+        context.wrap_socket(plain, server_hostname=machine.ADDRESS) as secure,
+    ):
+        secure.sendall("\r\n".join([*lines, "", ""]).encode())
+        answer = secure.makefile("rb")
+        status = answer.readline().decode().strip()
+        while answer.readline().strip():
+            pass
+        if " 101 " not in status:
+            return status, b""
+        # A frame of its own kind with four bytes, masked with nothing.
+        secure.sendall(b"\x89\x84\0\0\0\0echo")
+        return status, answer.read(6)
+
+
+def test_editor_gets_its_news_by_websocket() -> None:
+    login = {"emailOrLdapLoginId": "owner@example.com", "password": machine.secrets()["n8n_owner_password"]}
+    entered = machine.request("/rest/login", login, {"browser-id": "site"})
+    assert entered.status == 200, entered
+    status, pong = push(entered.headers["Set-Cookie"].partition(";")[0])
+    assert " 101 " in status
+    assert pong == b"\x8a\x04echo"
+    assert " 401 " in push("n8n-auth=nothing")[0]
+
+
 @pytest.mark.parametrize("path", ["/metrics", "/metrics/", "/healthz/readiness"])
 def test_what_tells_about_the_inside_stays_inside(path: str) -> None:
     assert machine.request(path).status == 404

@@ -36,8 +36,8 @@ def step(action: str, **arguments: Any) -> Step:
         "notify_outbox_messages": 10,
         "notify_targets": {"phone": {}},
         "_verify_url": "https://shop",
-        "verify_from_outside": True,
-        "proxy_certificate": "",
+        "_verify_outside": True,
+        "_verify_signed": False,
     }
     return Step(action, arguments, "roles/sample/tasks/main.yml:1", Templar(DataLoader(), known))
 

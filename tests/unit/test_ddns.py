@@ -150,6 +150,24 @@ def test_both_families_are_sent_together(host: Host, server: DnsServices) -> Non
     assert [(one["type"], one["content"]) for one in server.records] == [("AAAA", server.address)]
 
 
+def test_family_that_nobody_knows_does_not_hold_up_the_other(host: Host, server: DnsServices) -> None:
+    six = "2606:2800:220:1:248:1893:25c8:1946"
+    four = [f"{server.url}/see/first", f"{server.url}/see/third"]
+    host.configure("cloudflare", names=["shop.example"], sources={"4": four, "6": [f"{server.url}/see/six"]})
+    server.six = six
+    assert host.run("update") == 0
+    server.six, server.address = "", MOVED
+    assert host.run("update") == 1
+    assert {(one["type"], one["content"]) for one in server.records} == {("A", MOVED), ("AAAA", six)}
+    assert "IPv6" in host.state().error
+    # Nobody knows anything: what was sent before is not said once more.
+    server.address = ""
+    asked = server.changes()
+    host.later(25 * 3600)
+    assert host.run("update") == 1
+    assert server.changes() == asked
+
+
 def test_one_source_alone_does_not_move_the_name(host: Host, server: DnsServices) -> None:
     host.run("update")
     server.wrong, server.address = "93.184.216.66", MOVED
@@ -310,8 +328,12 @@ def test_metrics_say_when_it_was_confirmed(host: Host) -> None:
     assert lines["pi_ddns_failures"] == "0"
 
 
-def test_only_root_and_only_with_settings(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_root_and_only_with_settings(
+    host: Host, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     (host.folder / "settings.json").write_text("{}")
-    assert host.run("update") == 1
+    assert host.run("update") == 2
+    assert "settings.json: is not what the role" in capsys.readouterr().err
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    assert host.run("status") == 2
+    assert host.run("update") == 2
+    assert "is for root only" in capsys.readouterr().err

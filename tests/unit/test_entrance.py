@@ -206,6 +206,9 @@ def test_public_authority_that_does_not_answer_leaves_a_certificate_of_our_own(h
     host.configure("acme", names=["shop.example", "shop-pi"])
     assert host.run("apply") == 1
     assert tls.covers(host.pair()[0], ["shop.example", "shop-pi"])
+    # A shop that strangers' browsers warn of is nothing that may go unnoticed for a year.
+    assert "--level warning no public certificate for the entrance" in host.text("told")
+    assert host.run("status") == 1
     host.configure("acme")
     assert host.run("renew") == 1, "no public authority vouches for an address"
 
@@ -218,11 +221,15 @@ def test_authority_is_printed_for_devices(host: Host, capsys: pytest.CaptureFixt
     assert capsys.readouterr().out == host.text("private/authority.pem")
 
 
-def test_only_root_and_only_with_settings(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_root_and_only_with_settings(
+    host: Host, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     (host.folder / "settings.json").write_text('{"way": "tunnel"}')
-    assert host.run("status") == 1
+    assert host.run("status") == 2
+    assert "settings.json: is not what the role" in capsys.readouterr().err
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     assert host.run("status") == 2
+    assert "is for root only" in capsys.readouterr().err
 
 
 # --- Cloudflare's addresses --------------------------------------------------------------------------------------

@@ -266,17 +266,30 @@ def test_certificate_with_its_key_passes() -> None:
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"proxy_entrance": "cloudflare"}, ["proxy_pull_authority is empty"]),
+        ({"proxy_entrance": "cloudflare", "proxy_exposure": "public"}, ["proxy_pull_authority is empty"]),
+        (
+            {"proxy_entrance": "cloudflare", "proxy_pull_authority": CERTIFICATE, "proxy_exposure": "vpn"},
+            ["proxy_exposure is vpn: Cloudflare could not come"],
+        ),
         ({"proxy_entrance": "acme"}, ["ddns_provider is empty", "site_address is 192.0.2.10"]),
         (
             {"proxy_entrance": "acme", "ddns_provider": "duckdns", "site_address": "shop-pi"},
             ["site_address is shop-pi"],
         ),
         ({"proxy_entrance": "acme", "ddns_provider": "duckdns", "site_address": "shop.example"}, []),
-        ({"proxy_entrance": "cloudflare", "proxy_pull_authority": CERTIFICATE}, []),
+        ({"proxy_entrance": "cloudflare", "proxy_pull_authority": CERTIFICATE, "proxy_exposure": "public"}, []),
     ],
 )
 def test_way_of_the_entrance_needs_what_belongs_to_it(changes: dict[str, Any], told: list[str]) -> None:
     found = [str(finding) for finding in judge(**changes)]
     assert len(found) == len(told)
     assert all(text in finding for text, finding in zip(told, found, strict=True))
+
+
+def test_numbers_of_the_vpn_fit_into_its_network() -> None:
+    peers = {"phone": {"number": 300, "public_key": "k" * 43 + "="}}
+    found = judge(wireguard_number=255, wireguard_peers=peers)
+    assert [finding.check for finding in found] == ["wireguard_number", "wireguard_peers.phone"]
+    assert "number 300 does not fit into wireguard_network " in found[1].found
+    assert judge(wireguard_number=255, wireguard_peers=peers, wireguard_network="10.66.0.0/16") == []
+    assert variables.judge(SPECS, {}, [*good(), "ansible_host"], [], NOW) == []

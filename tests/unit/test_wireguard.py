@@ -230,6 +230,13 @@ def test_settings_are_judged(name: str, right: list[str], wrong: list[str]) -> N
     assert [value for value in wrong if rule.accepts(value)] == []
 
 
+def test_addresses_of_a_member_are_told_alone() -> None:
+    assert FILTERS["wireguard_addresses"](7, list(NETWORKS)) == ["10.66.0.7", "fd66:66:66::7"]
+    assert FILTERS["wireguard_addresses"]("7", ["10.66.0.0/24", ""]) == ["10.66.0.7"]
+    with pytest.raises(AnsibleFilterError, match="number 300 does not fit into wireguard_network "):
+        FILTERS["wireguard_addresses"](300, list(NETWORKS))
+
+
 def test_folder_beside_the_inventory_tells_keys_and_devices(tmp_path: Path) -> None:
     assert FILTERS["wireguard_devices"](str(tmp_path)) == {}
     (tmp_path / "peers.yml").write_text(f"# edited\nphone: {{number: 100, public_key: {PUBLIC['phone']}}}\n")

@@ -6,6 +6,7 @@ import io
 import os
 import sys
 import tarfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,10 +37,11 @@ class Pi:
         """What molecule/shared/virtual_pi.py reads."""
         return {"PI_STATE": str(self.state), "PI_NAME": self.container, "PI_NETWORK": self.network}
 
-    def manage(self, verb: str) -> None:
-        """`up` or `down`."""
+    def manage(self, verb: str) -> str:
+        """`up`, `down`, `lose`, `registry`; what that prints."""
         done = machine.run(sys.executable, "molecule/shared/virtual_pi.py", verb, environment=self.environment())
         assert done.status == 0, done.output[-3000:]
+        return done.output.strip()
 
     def shell(self, command: str, check: bool = True) -> str:
         """Output of a command on it, as root."""
@@ -54,8 +56,8 @@ PIS = [
 ]
 
 
-def inventory(**changes: dict[str, Any]) -> Path:
-    """Write the inventory of both, with variables that differ, by machine."""
+def inventory(pis: Sequence[Pi] = PIS, **changes: dict[str, Any]) -> Path:
+    """Write the inventory of both or of one, with variables that differ, by machine."""
     folder = STATE / "inventory"
     (folder / "group_vars").mkdir(parents=True, exist_ok=True)
     common = folder / "group_vars/all"
@@ -73,24 +75,25 @@ def inventory(**changes: dict[str, Any]) -> Path:
             **changes.get(pi.name, {}),
         }
         for number, pi in enumerate(PIS, 1)
+        if pi in pis
     }
     (folder / "hosts.yml").write_text(yaml.safe_dump({"pis": {"hosts": hosts}}))
     return folder
 
 
-def converge(*arguments: str, play: str = "remote", **changes: dict[str, Any]) -> machine.Finished:
-    """Apply what lets in from afar, or another play; it must succeed."""
-    command = ("ansible-playbook", "-i", str(inventory(**changes)), f"playbooks/{play}.yml", *arguments)
+def converge(*arguments: str, play: str = "playbooks/remote.yml", **more: Any) -> machine.Finished:
+    """Apply what lets in from afar, or another play, with an inventory of more; it must succeed."""
+    command = ("ansible-playbook", "-i", str(inventory(**more)), play, *arguments)
     done = machine.run(*command, environment=secret())
     assert done.status == 0, done.output[-6000:]
     return done
 
 
-def client(name: str, *arguments: str) -> str:
-    """Add a device, as `make vpn-client` does; what it imports."""
-    done = machine.run("python", "ops/vpn_client.py", str(inventory()), name, *arguments, environment=secret())
+def client(name: str, *arguments: str, folder: Path = STATE / "wireguard", **more: Any) -> str:
+    """Add a device, as `make vpn-client` does, with an inventory of more; what it imports."""
+    done = machine.run("python", "ops/vpn_client.py", str(inventory(**more)), name, *arguments, environment=secret())
     assert done.status == 0, done.output[-6000:]
-    path = STATE / "wireguard" / f"{name}.conf"
+    path = folder / f"{name}.conf"
     return path.read_text() if path.exists() else ""
 
 
@@ -99,13 +102,19 @@ def secret() -> dict[str, str | None]:
     return {"ANSIBLE_VAULT_PASSWORD_FILE": str(PIS[0].state / "vault-password")}
 
 
+def reaches(pi: Pi, address: str, seconds: int = 60) -> bool:
+    """Whether a machine reaches another one's SSH within so many seconds."""
+    knock = f"until timeout 2 bash -c 'exec 3<>/dev/tcp/{address}/22' 2> /dev/null; do sleep 1; done; echo yes"
+    return pi.shell(f'timeout {seconds} bash -c "{knock}"', check=False) == "yes\n"
+
+
 class Device:
     """A device in the network of both, with the file that it has imported."""
 
-    def __init__(self, engine: docker.DockerClient, image: str) -> None:
+    def __init__(self, engine: docker.DockerClient) -> None:
         """In a container of its own."""
         self.container: Container = engine.containers.run(
-            image,
+            "pi-commerce/vpn-device:1",
             detach=True,
             labels=LABELS,
             network=PIS[0].container,
@@ -117,14 +126,18 @@ class Device:
     def use(self, config: str) -> None:
         """Import a file in place of the one before."""
         self.run("wg-quick down pct0")
-        packed = io.BytesIO()
-        with tarfile.open(fileobj=packed, mode="w") as archive:
-            entry = tarfile.TarInfo("pct0.conf")
-            entry.size, entry.mode = len(config.encode()), 0o600
-            archive.addfile(entry, io.BytesIO(config.encode()))
-        assert self.container.put_archive("/etc/wireguard", packed.getvalue())
+        self.put("/etc/wireguard/pct0.conf", config)
         code, output = self.run("wg-quick up pct0")
         assert code == 0, output
+
+    def put(self, path: str, content: str) -> None:
+        """Write a file there, for root alone."""
+        packed = io.BytesIO()
+        with tarfile.open(fileobj=packed, mode="w") as archive:
+            entry = tarfile.TarInfo(Path(path).name)
+            entry.size, entry.mode = len(content.encode()), 0o600
+            archive.addfile(entry, io.BytesIO(content.encode()))
+        assert self.container.put_archive(str(Path(path).parent), packed.getvalue())
 
     def run(self, script: str) -> tuple[int, str]:
         """Exit code and output of a script."""
@@ -134,6 +147,12 @@ class Device:
     def opens(self, address: str, port: int) -> bool:
         """Whether it can connect to a port within some seconds."""
         return self.run(f"timeout 8 bash -c 'exec 3<>/dev/tcp/{address}/{port}'")[0] == 0
+
+    def status(self, url: str, *options: str) -> int:
+        """Status of the answer to a GET, 0 where none comes; who answers is believed, unless options say otherwise."""
+        command = ["curl", "--silent", "--max-time", "20", "--output", "/dev/null", "--write-out", "%{http_code}"]
+        output = self.container.exec_run([*command, *(options or ["--insecure"]), url])[1]
+        return int(output)
 
     def reaches(self, address: str, tries: int = 10) -> bool:
         """Whether the address answers within so many tries of a second each."""

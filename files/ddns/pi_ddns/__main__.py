@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 import urllib.parse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from . import address, settings, state
@@ -74,15 +74,31 @@ class Update:
     def _follow(self) -> None:
         """Send what has changed; and now and then what has not, in case somebody else has changed it there."""
         sent = self.state.sent
-        found = {
-            family: address.seen(self.web, urls, family, sent.get(str(family), ""))
-            for family, urls in self.known.sources.items()
-        }
+        found, problems = self._look(sent)
         told = {str(family): text for family, text in found.items()}
         age = self.now - self.state.sent_at
-        fresh = 0 <= age < self.known.refresh_hours * 3600
-        if told == sent and list(self.known.names) == self.state.names and fresh:
-            return
+        fresh = bool(problems) or 0 <= age < self.known.refresh_hours * 3600
+        if found and not (told == sent and list(self.known.names) == self.state.names and fresh):
+            self._send(found, told)
+        if problems:
+            raise DdnsError("; ".join(problems))
+
+    def _look(self, sent: Mapping[str, str]) -> tuple[dict[int, str], list[str]]:
+        """The line's addresses by family, and what is wrong. One that nobody knows is as it was: the other may move."""
+        found, problems = {}, []
+        for family, urls in self.known.sources.items():
+            before = sent.get(str(family), "")
+            try:
+                found[family] = address.seen(self.web, urls, family, before)
+            except DdnsError as error:
+                problems.append(str(error))
+                if before:
+                    found[family] = before
+        return found, problems
+
+    def _send(self, found: dict[int, str], told: dict[str, str]) -> None:
+        """Have the names lead there. Raises DdnsError."""
+        sent = self.state.sent
         service = service_of(self.known, self.web)
         for name in self.known.names:
             service.address(name, found)

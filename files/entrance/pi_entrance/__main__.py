@@ -151,18 +151,20 @@ class Entrance:
             raise Refused(f"nginx goes on with what it had: {done.stderr.strip()[-300:]}")
 
     def tell(self, problem: EntranceError | None) -> None:
-        """Have people know of a certificate that ends soon, and of its end being averted."""
-        there = files.read(self.certificate)
-        if tls.lasts(there, ALARM_DAYS):
+        """Have people know of a certificate that ends soon or that strangers do not trust, and of that being over."""
+        there, stands_in = files.read(self.certificate), self.stands_in()
+        if tls.lasts(there, ALARM_DAYS) and not stands_in:
             notify("", "entrance", "", "")
             return
+        level = "warning" if tls.lasts(there, 3) else "critical"
+        title = "no public certificate for the entrance" if stands_in else "the entrance's certificate ends soon"
         body = f"The certificate of the entrance is valid until {tls.ends(there) or 'never'}.\n{problem or ''}\n"
-        notify(
-            "critical" if not tls.lasts(there, 3) else "warning",
-            "entrance",
-            "the entrance's certificate ends soon",
-            body,
-        )
+        notify(level, "entrance", title, body)
+
+    def stands_in(self) -> bool:
+        """Whether the own authority stands in for a public one."""
+        own = tls.issued_by(files.read(self.certificate), self.authority)
+        return self.known.way == "acme" and not self.known.given and own
 
 
 def notify(level: str, key: str, title: str, body: str) -> None:
@@ -183,6 +185,9 @@ def act(given: argparse.Namespace) -> int:
     if given.verb == "status":
         there = files.read(entrance.certificate)
         print(f"{entrance.known.way}: valid until {tls.ends(there) or 'never'}")
+        if entrance.stands_in():
+            print("no public authority has vouched for it yet: pi-commerce-entrance renew says why")
+            return WRONG
         return DONE if entrance.sound() and tls.lasts(there, ALARM_DAYS) else WRONG
     if given.verb == "authority":
         if not entrance.authority.exists():

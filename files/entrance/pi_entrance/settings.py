@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .errors import EntranceError
+from .errors import Refused
 
 DEFAULT = Path("/etc/pi-commerce/entrance/settings.json")
 WAYS = ("lan", "cloudflare", "acme")
@@ -38,13 +38,13 @@ class Settings:
 
 
 def load(path: Path = DEFAULT) -> Settings:
-    """Read the settings. Raises EntranceError."""
+    """Read the settings. Raises Refused."""
     try:
         return parse(json.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
-        raise EntranceError(f"{path}: cannot be read ({error.strerror}); run site.yml, as root") from error
+        raise Refused(f"{path}: cannot be read ({error.strerror}); run site.yml, as root") from error
     except (ValueError, KeyError, TypeError) as error:
-        raise EntranceError(f"{path}: is not what the role proxy writes ({error!r}); run site.yml") from error
+        raise Refused(f"{path}: is not what the role proxy writes ({error!r}); run site.yml") from error
 
 
 def parse(given: Mapping[str, Any]) -> Settings:

@@ -134,8 +134,9 @@ def test_who_comes_from_cloudflare_with_its_certificate_or_through_the_vpn(
 ) -> None:
     limits_rest(host)
     assert visit(source, certificate=certificate)[0] == status
-    # Not even what is open to everybody elsewhere.
-    assert visit(source, "/proxy-health", certificate)[0] == status
+    # What is open to everybody elsewhere, and only that.
+    assert visit(source, "/proxy-health", certificate)[0] == (400 if status == 400 else 200)
+    assert visit(source, "/proxy-health/../webhook/x", certificate)[0] == status
 
 
 def test_visitors_address_is_taken_from_cloudflare_alone(host: Host, visit: Visit) -> None:
