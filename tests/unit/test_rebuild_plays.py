@@ -21,7 +21,6 @@ def preflight(folder: Path, **more: Any) -> tuple[int, str]:
         "catalog_data": {"secret_names": ["one"]},
         "backup_repositories": {"far": BUCKET},
         "backup_prune_places": {},
-        "ddns_provider": "",
         "notify_targets": {"phone": {"url_secret": "notify_phone_url"}},
         "ddns_provider": "",
         **more,
