@@ -41,6 +41,10 @@ def test_of_many_concurrent_callers_exactly_the_limit_get_in(limiter: RateLimite
             client.connection.connect()
             start.wait(timeout=60)
             answer = client.ask("instagram", tenant)
+            end = time.monotonic() + 60
+            # A busy computer turns some away before they are counted; they ask again.
+            while answer.status == 503 and time.monotonic() < end:
+                answer = client.ask("instagram", tenant)
         return answer.status, answer.json.get("allowed")
 
     with ThreadPoolExecutor(callers) as pool:
