@@ -21,7 +21,8 @@ async def open_ports(address: str) -> set[int]:
     async def probe(port: int) -> int | None:
         async with limit:
             try:
-                _, writer = await asyncio.wait_for(asyncio.open_connection(address, port), timeout=3)
+                # A closed port refuses at once; only a busy computer takes long to answer for an open one.
+                _, writer = await asyncio.wait_for(asyncio.open_connection(address, port), timeout=30)
             except (OSError, TimeoutError):
                 return None
             writer.close()
