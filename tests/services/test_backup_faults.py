@@ -163,6 +163,14 @@ def test_base_that_is_being_made_does_not_make_a_ship_fail(shop: Shop) -> None:
     assert shop.state("chain")
 
 
+def test_run_that_shall_wait_for_another_does(shop: Shop) -> None:
+    shop.shell(f"flock {FOLDER}/.nightly.lock sleep 4", detach=True)
+    shop.shell(f"for _ in $(seq 30); do flock --nonblock {FOLDER}/.nightly.lock true || break; sleep 0.1; done")
+    gave_up = shop.backup("nightly", "--wait", "0.5")
+    assert (gave_up.status, "another nightly is running" in gave_up.output) == (75, True), gave_up.output
+    shop.must("nightly", "--wait", "120")
+
+
 def test_plan_that_cannot_be_read_is_named(shop: Shop) -> None:
     shop.write(PLAN, '{"host": "shop-pi"}')
     try:

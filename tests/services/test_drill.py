@@ -20,8 +20,8 @@ from redis_server import wait_until
 FULL = bool(os.environ.get("FULL"))
 # As many programs a drill or a job starts until it is killed, that one with it.
 DRILL_STEPS = range(5, 120, 9)
-# Every sixth or fourth program that a job starts, to the last one.
-JOB_STEPS = {"nightly": range(4, 100, 6), "ship": range(3, 100, 4)}
+# Every fourth or third program that a job starts, to the last one.
+JOB_STEPS = {"nightly": range(4, 100, 4), "ship": range(3, 100, 3)}
 HEALTHY = 20
 LONG = "takes minutes: part of `make faults WHAT=backup`"
 # Shown by one drill, where each by itself would take one.

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import random
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
-from rate_limiter_server import POLICIES, Client, RateLimiter
+from docker import DockerClient
+from rate_limiter_server import POLICIES, Client, RateLimiter, build_image
 from redis_server import RedisServer, wait_until
 
 HOUR = 3600
@@ -32,15 +36,33 @@ def test_a_quota_admits_its_limit_and_no_more(client: Client, tenant: str, api: 
     assert answers[-1]["limit"] == limit
 
 
-def test_of_many_concurrent_callers_exactly_the_limit_get_in(limiter: RateLimiter, tenant: str) -> None:
+@pytest.fixture
+def patient(engine: DockerClient, redis: RedisServer, tmp_path: Path) -> Iterator[RateLimiter]:
+    """One that waits for Redis however busy the computer is: a check that is given up may have been counted."""
+    build_image(engine)
+    policies = json.dumps({"policies": POLICIES})
+    waits = {"REDIS_TIMEOUT": "10"}
+    server = RateLimiter(engine, redis, tmp_path, policies=policies, password=redis.limiter_password, environment=waits)
+    try:
+        server.wait()
+        yield server
+    finally:
+        server.remove()
+
+
+def test_of_many_concurrent_callers_exactly_the_limit_get_in(patient: RateLimiter, tenant: str) -> None:
     callers = 400
     start = threading.Barrier(callers)
 
     def call(_: int) -> tuple[int, object]:
-        with limiter.client() as client:
+        with patient.client() as client:
             client.connection.connect()
             start.wait(timeout=60)
             answer = client.ask("instagram", tenant)
+            end = time.monotonic() + 60
+            # A busy computer turns some away before they are counted; they ask again.
+            while answer.status == 503 and time.monotonic() < end:
+                answer = client.ask("instagram", tenant)
         return answer.status, answer.json.get("allowed")
 
     with ThreadPoolExecutor(callers) as pool:

@@ -17,6 +17,8 @@ ORDER = {
     "currency": "EUR",
     "items": [{"sku": "PEN", "quantity": 1, "price_cents": 100}],
 }
+# Cron is at it on a machine that is minutes old: it makes the first base.
+CRON_SECONDS = 300
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -32,11 +34,11 @@ def kept() -> bool:
 
 def test_automations_that_were_lost_are_brought_back() -> None:
     """The playbook shows its plan; afterwards workflows are active, and their credentials open."""
-    machine.pi("pi-commerce-backup nightly")
+    machine.pi(f"pi-commerce-backup nightly --wait {CRON_SECONDS}")
     # The moment before the loss: cron ships every few minutes, so the newest state may be the one without them.
     wanted = {"service": "n8n", "at": machine.pi("date --utc '+%Y-%m-%d %H:%M:%SZ'").strip()}
     machine.psql("n8n", "TRUNCATE workflow_entity, credentials_entity CASCADE")
-    machine.pi("pi-commerce-backup ship")
+    machine.pi(f"pi-commerce-backup ship --wait {CRON_SECONDS}")
     shown = machine.playbook("restore.yml", "-e", json.dumps(wanted), "--check")
     assert (shown.status, machine.recap(shown.output)["changed"]) == (0, 0), shown.output
     words = re.search(r'--confirm "(.+?)"', shown.output)
@@ -56,7 +58,7 @@ def test_automations_that_were_lost_are_brought_back() -> None:
 def test_backup_that_is_killed_does_not_stop_the_next() -> None:
     machine.pi("docker pause pi-commerce-postgres-1; timeout --signal=KILL 5 pi-commerce-backup nightly", check=False)
     machine.pi("docker unpause pi-commerce-postgres-1")
-    machine.pi("pi-commerce-backup ship")
+    machine.pi(f"pi-commerce-backup ship --wait {CRON_SECONDS}")
     machine.pi("pi-commerce-backup status")
 
 

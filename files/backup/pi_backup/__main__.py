@@ -11,6 +11,7 @@ import sys
 import syslog
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from . import alerts, jobs, plan, rebuild, restore, state
@@ -27,8 +28,18 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="pi-commerce-backup", description="Backup and restore of the shop.")
     top.add_argument("--plan", type=Path, default=plan.DEFAULT, help=argparse.SUPPRESS)
     verbs = top.add_subparsers(dest="verb", required=True)
-    verbs.add_parser("ship", help="save what changes all the time (cron, every few minutes)")
-    verbs.add_parser("nightly", help="save everything (cron, by night)")
+    for name, text in (
+        ("ship", "save what changes all the time (cron, every few minutes)"),
+        ("nightly", "save everything (cron, by night)"),
+    ):
+        saving = verbs.add_parser(name, help=text)
+        saving.add_argument(
+            "--wait",
+            type=float,
+            default=0,
+            metavar="SECONDS",
+            help="for one that is at it; default: leave this one out",
+        )
     verbs.add_parser("status", help="how old what could be restored is; exit code 1 where something is wrong")
     snapshots = verbs.add_parser("snapshots", help="list the snapshots of a repository as JSON")
     snapshots.add_argument("repository")
@@ -142,9 +153,9 @@ def drill(known: Plan, given: argparse.Namespace) -> int:
 def act(known: Plan, given: argparse.Namespace) -> int:
     """Do what was asked for; the exit code."""
     if given.verb == "ship":
-        return job(known, "ship", jobs.ship)
+        return job(known, "ship", partial(jobs.ship, wait=given.wait))
     if given.verb == "nightly":
-        return job(known, "nightly", jobs.nightly)
+        return job(known, "nightly", partial(jobs.nightly, wait=given.wait))
     if given.verb == "status":
         lines, well = state.table(known)
         say("\n".join(lines))

@@ -166,10 +166,13 @@ def refuse_unfinished(plan: Plan) -> None:
         raise Refused("a restore was cut off and its data is in no order: `pi-commerce-backup restore --resume` first")
 
 
-def ship(plan: Plan) -> list[str]:
-    """Save what changes all the time; then a base where one is due. The problems. Raises Busy."""
+def ship(plan: Plan, wait: float = 0) -> list[str]:
+    """Save what changes all the time; then a base where one is due. The problems.
+
+    Raises Busy where another one is still staging after `wait` seconds.
+    """
     with ExitStack() as held:
-        with locked(plan.folder, "ship"):
+        with locked(plan.folder, "ship", wait):
             refuse_unfinished(plan)
             # One more than can be feeding a repository each.
             slots = [f"slot-{number}" for number in range(len(plan.targets) + 1)]
@@ -225,9 +228,12 @@ def _owed(repository: Repository, base: str) -> bool:
     return reached and base not in known.get("bases", [])
 
 
-def nightly(plan: Plan) -> list[str]:
-    """Save everything, and begin a new chain of log. The problems. Raises Busy."""
-    with locked(plan.folder, "nightly"):
+def nightly(plan: Plan, wait: float = 0) -> list[str]:
+    """Save everything, and begin a new chain of log. The problems.
+
+    Raises Busy where another one is still at work after `wait` seconds.
+    """
+    with locked(plan.folder, "nightly", wait):
         refuse_unfinished(plan)
         run = Run(plan, "nightly")
         store = plan.postgres()
