@@ -93,6 +93,7 @@ def facts(answers: dict[str, Answer]) -> dict[str, object]:
         "attached": attached,
         "legacy_tables": False,
         "iptables_backend": "",
+        "guard_armed": False,
         "firewall_running": True,
         "firewall_problems": [],
         "docker_bypass": False,

@@ -30,7 +30,6 @@ MANAGED = (
     "/etc/ufw/*",
     "/usr/local/*/pi-commerce*",
     "/var/lib/pi-commerce.unapplied-*",
-    "/var/lib/pi-commerce/guard/armed.json",
 )
 # Marks of files that were changed and are not yet in force, and how half-written files begin (module `file_tree`).
 UNAPPLIED = "/var/lib/pi-commerce.unapplied-"

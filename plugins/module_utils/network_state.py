@@ -12,11 +12,12 @@ import subprocess
 OWN = re.compile(r"lo$|docker|br-|pi-|veth|virbr|wg|tun|tap|dummy")
 # May stand before the chain that is kept for our rules: it lets nothing pass.
 ONLY_DROPS = "-j DOCKER-ISOLATION-STAGE-1"
+GUARD_MARK = "/var/lib/pi-commerce/guard/armed.json"
 PRIVATE6 = ipaddress.ip_network("fc00::/7")
 
 
 def read() -> dict:
-    """Everything at once: `ssh` (see `sshd` and `login`), `attached` networks and whether the firewall is at work."""
+    """`ssh` (see `sshd` and `login`), `attached` networks, whether the firewall is at work and the guard armed, ..."""
     in_force = rules_in_force()
     return {
         "ssh": {
@@ -26,6 +27,7 @@ def read() -> dict:
             "problem": complaint("sshd", "-t"),
         },
         "attached": attached(json.loads(output("ip", "-json", "address") or "[]")),
+        "guard_armed": os.path.exists(GUARD_MARK),
         "firewall_running": "-N ufw-user-input" in in_force["ip"].splitlines(),
         "firewall_problems": firewall_problems(in_force, rule_files("/etc/ufw")),
         "docker_bypass": active("docker.service") and bypass(in_force["ip"]),

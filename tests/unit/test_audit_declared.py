@@ -20,6 +20,7 @@ NETWORK = {
     "attached": ["192.168.7.0/24"],
     "legacy_tables": False,
     "iptables_backend": "",
+    "guard_armed": False,
     "firewall_running": True,
     "firewall_problems": [],
     "docker_bypass": False,

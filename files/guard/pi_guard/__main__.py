@@ -29,7 +29,8 @@ def parser() -> argparse.ArgumentParser:
     arm = verbs.add_parser("arm", help="keep copies of files and folders, and put them back unless disarmed in time")
     arm.add_argument("paths", nargs="+", metavar="PATH", help="what is about to be changed")
     arm.add_argument("--seconds", type=int, required=True, help="how long to wait for a new connection")
-    verbs.add_parser("disarm", help="leave things as they are; only by an SSH connection made after arming")
+    disarm = verbs.add_parser("disarm", help="leave things as they are; only by an SSH connection made after arming")
+    disarm.add_argument("--if-armed", action="store_true", help="done, too, where nothing is armed")
     restore = verbs.add_parser("restore", help="put everything back now")
     restore.add_argument("--why", default="", help="what is told to people")
     verbs.add_parser("status", help="what is armed, and what was put back last, as JSON")
@@ -73,7 +74,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if given.verb == "arm":
             guard.arm(given.paths, given.seconds)
         elif given.verb == "disarm":
-            guard.disarm()
+            if guard.armed() or not given.if_armed:
+                guard.disarm()
         elif given.verb == "restore":
             report = guard.restore(given.why)
             if report:
