@@ -66,8 +66,8 @@ engine:
 FOREIGN := $(filter-out $(HOST_ARCH),$(ARCH))
 SHOP := $(if $(filter vm,$(PI_KIND)),yes,$(if $(FOREIGN),,yes))
 PLAYBOOK := $(if $(SHOP),site.yml,playbooks/preflight.yml)
-OWN_IMAGES := registry $(if $(FOREIGN),emulator) $(if $(filter vm,$(PI_KIND)),qemu)
-PI_IMAGES := $(if $(SHOP),python postgres valkey nginx n8n restic rest-server backup-host notify-host acme-host) $(if $(filter vm,$(PI_KIND)),vm,virtual-pi)
+OWN_IMAGES := registry $(if $(SHOP),rest-server backup-host notify-host acme-host) $(if $(FOREIGN),emulator) $(if $(filter vm,$(PI_KIND)),qemu)
+PI_IMAGES := $(if $(SHOP),python postgres valkey nginx n8n restic) $(if $(filter vm,$(PI_KIND)),vm,virtual-pi)
 
 images: setup engine ## Build the images of the virtual Pi and of its services
 	@$(PYTHON) molecule/shared/images.py build $(OWN_IMAGES)

@@ -154,3 +154,14 @@ def test_both_virtual_inventories_differ_only_in_what_their_kind_of_machine_need
     }
     # A machine gets all settings of the role.
     assert not {"base_kernel_modules", "base_sysctl"} & machine.keys()
+
+
+def test_what_runs_beside_a_machine_is_built_for_this_computer() -> None:
+    planned = subprocess.run(
+        ["make", "--dry-run", "images", "PI_KIND=vm", "ARCH=arm64"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    own, of_machine = [line.partition(" build ")[2].split() for line in planned.splitlines() if " build " in line]
+    assert {"registry", "rest-server", "backup-host", "notify-host", "qemu"} <= set(own)
+    assert "--arch" not in own
+    assert of_machine[-2:] == ["--arch", "arm64"]
