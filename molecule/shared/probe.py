@@ -28,7 +28,7 @@ import firewall
 
 SCAN = (Path(__file__).parent / "scan.py").read_text()
 FAR, FAR6 = "198.51.100", "2001:db8:51"
-SECONDS = 120
+SECONDS = 300
 
 
 class Outside:
@@ -92,7 +92,8 @@ def inside(container: Container, *command: str) -> str:
     """What a command prints in a container; it has to succeed."""
     code, (output, errors) = container.exec_run(list(command), demux=True)
     if code:
-        raise virtual_pi.VirtualPiError(f"{' '.join(command)[:200]}: {(errors or output or b'').decode()[-500:]}")
+        said = (errors or output or b"").decode()[-500:]
+        raise virtual_pi.VirtualPiError(f"{' '.join(command)[:200]}: exit code {code}: {said}")
     return (output or b"").decode()
 
 

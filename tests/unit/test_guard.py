@@ -71,7 +71,7 @@ def test_everything_comes_back_as_it_was(guard: Guard, tree: Path, asked: list[s
     before = whole(tree)
     guard.arm([str(tree)], 60)
     break_it(tree)
-    report = guard.restore("")
+    report = guard.restore()
     assert whole(tree) == before
     assert report["put_back"] == [str(tree)]
     assert "within 60 s" in report["why"]
@@ -79,7 +79,7 @@ def test_everything_comes_back_as_it_was(guard: Guard, tree: Path, asked: list[s
     assert guard.armed() == {}
     assert asked[0] == "timer 60"
     assert asked[-1] == "no timer"
-    assert guard.restore("") == {}
+    assert guard.restore() == {}
 
 
 def test_what_was_not_there_is_gone_again(guard: Guard, tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_what_was_not_there_is_gone_again(guard: Guard, tmp_path: Path) -> None:
     guard.arm([str(new)], 60)
     new.mkdir(parents=True)
     (new / "wg0.conf").write_text("x")
-    guard.restore("")
+    guard.restore()
     assert not new.exists()
 
 
@@ -98,7 +98,7 @@ def test_older_copy_is_the_proven_one(guard: Guard, tree: Path) -> None:
     break_it(tree)
     guard.arm([str(tree), "/etc/nothing-here"], 30)
     (tree / "conf.d/a.conf").write_text("Port 3333\n")
-    guard.restore("")
+    guard.restore()
     assert whole(tree) == before
 
 
@@ -111,7 +111,7 @@ def test_what_was_proven_last_is_put_back_and_not_what_somebody_left_unread(
     before = whole(tree)
     (tree / "conf.d/0-unread.conf").write_text("AllowUsers nobody\n")
     guard.arm([str(tree)], 60)
-    assert guard.restore("")["put_back"] == [str(tree)]
+    assert guard.restore()["put_back"] == [str(tree)]
     assert whole(tree) == before
     assert b"AllowUsers nobody" in next((guard.folder / "replaced").iterdir()).read_bytes()
 
@@ -119,7 +119,7 @@ def test_what_was_proven_last_is_put_back_and_not_what_somebody_left_unread(
 def test_unchanged_settings_are_not_touched(guard: Guard, tree: Path) -> None:
     inode = (tree / "conf.d/a.conf").stat().st_ino
     guard.arm([str(tree)], 60)
-    assert guard.restore("")["put_back"] == []
+    assert guard.restore()["put_back"] == []
     assert (tree / "conf.d/a.conf").stat().st_ino == inode
 
 
@@ -130,19 +130,18 @@ def test_restoring_that_was_cut_off_is_begun_anew(guard: Guard, tree: Path, monk
     with monkeypatch.context() as broken:
         broken.setattr(saved, "put_back", lambda *_: (_ for _ in ()).throw(OSError("power cut")))
         with pytest.raises(OSError, match="power cut"):
-            guard.restore("")
+            guard.restore()
     assert guard.armed()
-    guard.restore("")
+    guard.restore()
     assert whole(tree) == before
 
 
 def test_after_a_restart_files_come_back_and_nothing_is_asked_of_systemd(
-    guard: Guard, tree: Path, asked: list[str], monkeypatch: pytest.MonkeyPatch
+    guard: Guard, tree: Path, asked: list[str]
 ) -> None:
     guard.arm([str(tree)], 60)
     break_it(tree)
-    monkeypatch.setattr(connection, "boot", lambda: "another boot")
-    report = guard.restore("")
+    report = guard.restore(booting=True)
     assert "started again" in report["why"]
     assert report["put_back"] == [str(tree)]
     assert asked == ["timer 60", "no timer"]
@@ -154,7 +153,7 @@ def test_disarmed_guard_leaves_things_as_they_are(guard: Guard, tree: Path, monk
     break_it(tree)
     changed = whole(tree)
     guard.disarm()
-    assert guard.restore("") == {}
+    assert guard.restore() == {}
     assert whole(tree) == changed
     with pytest.raises(Refused, match="not armed"):
         guard.disarm()

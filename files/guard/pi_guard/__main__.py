@@ -33,6 +33,7 @@ def parser() -> argparse.ArgumentParser:
     disarm.add_argument("--if-armed", action="store_true", help="done, too, where nothing is armed")
     restore = verbs.add_parser("restore", help="put everything back now")
     restore.add_argument("--why", default="", help="what is told to people")
+    restore.add_argument("--booting", action="store_true", help="nothing runs yet that reads the settings (at boot)")
     verbs.add_parser("status", help="what is armed, and what was put back last, as JSON")
     return top
 
@@ -77,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if guard.armed() or not given.if_armed:
                 guard.disarm()
         elif given.verb == "restore":
-            report = guard.restore(given.why)
+            report = guard.restore(given.why, booting=given.booting)
             if report:
                 tell(report)
         else:

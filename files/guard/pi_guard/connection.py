@@ -16,11 +16,6 @@ def now() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
-def boot() -> str:
-    """Which boot this is."""
-    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-
-
 def prove_newer(armed_at: float, proc: Path = Path("/proc"), pid: int = 0) -> None:
     """Raise Refused unless an SSH connection that was made after `armed_at` has started this process.
 

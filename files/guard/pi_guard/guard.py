@@ -71,7 +71,7 @@ class Guard:
                     good = proven.read_bytes() if known else saved.pack(Path(path))
                     self._keep(f"saved/{saved.file_name(path)}", good)
                     state["paths"].append(path)
-            state.update(at=connection.now(), boot=connection.boot(), seconds=seconds)
+            state.update(at=connection.now(), seconds=seconds)
             self._keep("armed.json", json.dumps(state).encode())
             try:
                 start_timer(seconds)
@@ -93,20 +93,21 @@ class Guard:
             stop_timer()
             self._forget()
 
-    def restore(self, why: str) -> dict[str, Any]:
-        """Put everything back; the report of it, empty where nothing was armed."""
+    def restore(self, why: str = "", *, booting: bool = False) -> dict[str, Any]:
+        """Put everything back; the report of it, empty where nothing was armed.
+
+        While the machine starts (`booting`), nothing runs yet that would have to read its settings again.
+        """
         with self.alone():
             state = self.armed()
             if not state:
                 return {}
-            here = state["boot"] == connection.boot()
             changed = [path for path in state["paths"] if self._put_back(path)]
-            # While the machine starts, nothing runs yet that would have to read its settings again.
-            steps = force.put_in_force(state["paths"], state["wireguard"]) if here else []
+            steps = [] if booting else force.put_in_force(state["paths"], state["wireguard"])
             reason = why or (
-                f"no new connection came within {state['seconds']} s"
-                if here
-                else "the machine started again before a new connection had come"
+                "the machine started again before a new connection had come"
+                if booting
+                else f"no new connection came within {state['seconds']} s"
             )
             report = {"why": reason, "put_back": changed, "steps": steps}
             self._keep("report.json", json.dumps(report, indent=2).encode())
