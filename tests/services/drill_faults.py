@@ -309,7 +309,7 @@ def harm(plan, store, token):
 FILE_CHANGED = f"""{CANARY}
 KIND = "volume"
 def harm(plan, store, token):
-    (docker.volume_path(plan, store.volume) / canaries.FILE).write_text(token[:-1])
+    canaries.file_of(docker.volume_path(plan, store.volume), token).write_text(token[:-1])
 """
 STAGE = """
 from pi_backup import volumes

@@ -164,8 +164,12 @@ def test_base_that_is_being_made_does_not_make_a_ship_fail(shop: Shop) -> None:
 
 
 def test_run_that_shall_wait_for_another_does(shop: Shop) -> None:
-    shop.shell(f"flock {FOLDER}/.nightly.lock sleep 4", detach=True)
-    shop.shell(f"for _ in $(seq 30); do flock --nonblock {FOLDER}/.nightly.lock true || break; sleep 0.1; done")
+    lock = f"{FOLDER}/.nightly.lock"
+    # Held until somebody is seen waiting for it with these 120 seconds (the pattern does not find itself).
+    held = "for _ in $(seq 999); do ! grep -qs '12[0]' /proc/[0-9]*/cmdline || exit 0; sleep 0.1; done"
+    shop.write("/tmp/held.sh", held)
+    shop.shell(f"flock {lock} sh /tmp/held.sh", detach=True)
+    shop.shell(f"for _ in $(seq 300); do flock --nonblock {lock} true || break; sleep 0.1; done")
     gave_up = shop.backup("nightly", "--wait", "0.5")
     assert (gave_up.status, "another nightly is running" in gave_up.output) == (75, True), gave_up.output
     shop.must("nightly", "--wait", "120")

@@ -156,12 +156,14 @@ def test_store_without_the_canary_that_was_saved_in_it_is_named(new: Shop) -> No
     new.write(f"{FOLDER}/state/rebuild.json", noted)
     key, table = "pi-commerce:canary", "pi_commerce.canary"
     token, row = new.cli("GET", key), new.sql(f"SELECT max(written) FROM {table}", "shop").output
+    # What a run has saved it takes away; a shop that was brought back has it.
+    new.shell(f"echo {token} > /data/.pi-commerce-canary-{token}", new.files)
     try:
         well = new.must("rebuild", "check")
         for store in ("postgres_data", "redis_data", "files_data"):
             assert f"{store}: canary as written" in well
         new.cli("SET", key, "another")
-        new.shell("rm /data/.pi-commerce-canary", new.files)
+        new.shell(f"rm /data/.pi-commerce-canary-{token}", new.files)
         new.sql(f"UPDATE {table} SET database = 'n8n' WHERE written = '{row}'", "shop")
         said = new.backup("rebuild", "check")
         assert said.status == 1

@@ -49,6 +49,16 @@ def counted(*words, **options):
     os.kill(os.getpid(), signal.SIGKILL)
 subprocess.run = counted
 """
+# Whoever saves stops half-way for another to save everything.
+BESIDE = """
+import subprocess, sys
+from pi_backup import jobs
+quick = jobs.Run.quick
+def late(self):
+    subprocess.run([sys.executable, "-m", "pi_backup", "ship"], check=True)
+    quick(self)
+jobs.Run.quick = late
+"""
 # Keeps the last thing it was told.
 RECORDER = """#!/bin/sh
 echo "$* $(head -1 | cut -c 1-15)" > /tmp/told
@@ -126,6 +136,14 @@ def test_job_that_is_killed_spoils_no_copy(shop: DrillShop, fault_table: list[Ro
         found = shop.drill("--from", name, parts=1)
         assert found.status == 0, found.output
     fault_table.append((f"jobs killed at {killed} steps", found.verdict, "the next drills of both repositories"))
+
+
+def test_ship_in_the_middle_of_a_night_spoils_neither(shop: DrillShop) -> None:
+    done = shop.hooked([BESIDE], "nightly")
+    assert done.status == 0, done.output
+    found = shop.drill(parts=1)
+    assert found.status == 0, found.output
+    assert shop.shell("ls -A /data | grep canary", shop.files).output == ""
 
 
 def test_name_of_the_drills_that_is_somebody_elses_is_left_alone(shop: DrillShop) -> None:

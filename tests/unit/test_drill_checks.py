@@ -83,7 +83,7 @@ def test_nothing_is_begun_when_the_time_is_up() -> None:
 
 def test_what_is_counted_of_a_volume_is_what_comes_back(tmp_path: Path) -> None:
     """Not SQLite's companions; and of what is compared byte by byte, nothing that is still being written."""
-    for name in ("settled", "written", canaries.FILE, "shop.db-wal"):
+    for name in ("settled", "written", canaries.FILE + "0" * 32, "shop.db-wal"):
         (tmp_path / name).write_text("content of some length")
     with sqlite3.connect(tmp_path / "shop.db") as base:
         base.execute("CREATE TABLE rows (number)")

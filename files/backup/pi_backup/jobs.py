@@ -76,9 +76,12 @@ class Run:
         self.points[store.name] = self.started
 
     def redis(self, store: Store) -> None:
-        """A dump of this moment."""
-        moment = time.time()
-        keys = redis.save(self.plan, store, self.folder(f"redis/{store.volume}"))
+        """A dump of this moment, and in it this run's canary: another run comes before or after."""
+        folder = self.folder(f"redis/{store.volume}")
+        with locked(self.plan.folder, f"save-{store.volume}", WAIT_SECONDS):
+            self.canary(store)
+            moment = time.time()
+            keys = redis.save(self.plan, store, folder)
         self.manifest["keys"][store.volume] = list(keys)
         self.points[store.name] = moment
 
@@ -96,11 +99,15 @@ class Run:
             self.points[store.name] = moment
 
     def canaries(self) -> None:
-        """A token in every store, for a drill to find."""
+        """A token in every store, for a drill to find. Redis, which has one key for it, gets it with its dump."""
         self.manifest["canary"] = canaries.begin(self.plan)
         for store in self.plan.stores:
-            part = partial(canaries.plant, self.plan, store, self.manifest["canary"])
-            self.attempt(f"{store.name} canary", part)
+            if store.kind != "redis":
+                self.canary(store)
+
+    def canary(self, store: Store) -> None:
+        """This run's token in one store."""
+        self.attempt(f"{store.name} canary", partial(canaries.plant, self.plan, store, self.manifest["canary"]))
 
     def quick(self) -> None:
         """What both jobs save."""
@@ -145,6 +152,11 @@ class Run:
     def end(self, **more: Any) -> list[str]:
         """Remove what was staged, note how it went, and return the problems."""
         shutil.rmtree(self.stage)
+        canary = self.manifest["canary"]
+        for store in self.plan.stores:
+            if store.name in canary["stores"]:
+                part = partial(canaries.remove, self.plan, store, canary["token"])
+                self.attempt(f"{store.name} canary", part)
         if self.left_out:
             state.skipped(self.plan, self.kind)
         state.record(self.plan, self.kind, self.problems, self.started, **more)

@@ -17,7 +17,9 @@ from ..plan import Plan, Store
 from ..postgres import Server
 
 KEY = "pi-commerce:canary"
-FILE = ".pi-commerce-canary"
+# Each run has a file of its own in a volume: while one is read for hours, later runs come and go.
+FILE = ".pi-commerce-canary-"
+LEFT_SECONDS = 2 * 86400
 TABLE = "pi_commerce.canary"
 # One row for every run: a drill recovers to a moment between two of them. Older ones go.
 ROW = """
@@ -76,10 +78,26 @@ def plant(plan: Plan, store: Store, canary: dict[str, Any]) -> None:
         if said.split() != ["OK", "OK"]:
             raise BackupError(f"{container}: does not take the canary ({said.strip()}); run site.yml, which allows it")
     else:
-        path = volume_path(plan, store.volume) / FILE
+        folder = volume_path(plan, store.volume)
+        for left in folder.glob(f"{FILE}*"):
+            found = _stat(left)
+            if found and found.st_mtime < time.time() - LEFT_SECONDS:
+                left.unlink(missing_ok=True)
+        path = file_of(folder, token)
         files.write(path, token + "\n")
         path.chmod(0o644)
     canary["stores"][store.name] = noted
+
+
+def file_of(folder: Path, token: str) -> Path:
+    """Where in a volume a run leaves its token."""
+    return folder / f"{FILE}{token}"
+
+
+def remove(plan: Plan, store: Store, token: str) -> None:
+    """Take a run's file out of a volume once it was saved; rows and keys stay, one of each is little."""
+    if store.kind not in ("postgres", "redis"):
+        file_of(volume_path(plan, store.volume), token).unlink(missing_ok=True)
 
 
 def plant_n8n(plan: Plan, store: Store, canary: dict[str, Any]) -> None:
@@ -128,7 +146,7 @@ def same(store: Store, found: str, token: str) -> None:
 
 def in_folder(store: Store, folder: Path, token: str) -> None:
     """The token is in a volume laid out in `folder`. Raises BackupError."""
-    path = folder / FILE
+    path = file_of(folder, token)
     same(store, path.read_text(encoding="utf-8").strip() if path.exists() else "", token)
 
 
@@ -154,7 +172,7 @@ def in_credential(text: str) -> str:
 def inspect(folder: Path) -> dict[str, Any]:
     """What of a volume has to come back: how many files and bytes, and some files, chosen by chance, by their digests.
 
-    What lies beside SQLite databases and the canary do not count. `sample` is {path: [modified (ns), bytes, digest]}.
+    What lies beside SQLite databases and the canaries do not count. `sample` is {path: [modified (ns), bytes, digest]}.
     Left out of it are large files, those just written, and SQLite databases, which are saved in another way.
     """
     latest = time.time() - SETTLED_SECONDS
@@ -162,7 +180,7 @@ def inspect(folder: Path) -> dict[str, Any]:
     settled = []
     for path in files.regular(folder):
         found = _stat(path)
-        if found is None or path.name.endswith(volumes.COMPANIONS) or path == folder / FILE:
+        if found is None or path.name.endswith(volumes.COMPANIONS) or _is_canary(path, folder):
             continue
         count, size = count + 1, size + found.st_size
         if found.st_size <= SAMPLED_BYTES and found.st_mtime < latest:
@@ -170,6 +188,10 @@ def inspect(folder: Path) -> dict[str, Any]:
     chosen = random.SystemRandom().sample(settled, min(SAMPLED, len(settled)))
     seen = {str(path.relative_to(folder)): look(path) for path in chosen if not volumes.is_database(path)}
     return {"files": count, "bytes": size, "sample": {name: found for name, found in seen.items() if found}}
+
+
+def _is_canary(path: Path, folder: Path) -> bool:
+    return path.parent == folder and path.name.startswith(FILE)
 
 
 def _stat(path: Path) -> os.stat_result | None:

@@ -39,7 +39,9 @@ def ended(container: str, what: str) -> BackupError:
     state = (docker.inspected("container", container) or {"State": {"ExitCode": 137, "OOMKilled": False}})["State"]
     if state["OOMKilled"] or state["ExitCode"] in ENDED_BY_FORCE:
         return Unable(f"{what}: it was killed ({state['ExitCode']}); is there memory for it?")
-    said = docker.docker("logs", "--tail=8", container, both=True).strip()
+    lines = docker.docker("logs", "--tail=60", container, both=True).splitlines()
+    # Where in its own code a program fell tells nobody what is wrong.
+    said = "\n".join([line for line in lines if not line.lstrip().startswith("at ")][-8:]).strip()
     return BackupError(f"{what}: {said[-600:]}")
 
 
