@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 # A firewall that was given up for being slow would be an open one: on a Pi with a lot to do a reload takes a minute.
@@ -13,6 +13,7 @@ SSH_PATHS = ("/etc/ssh", "/etc/systemd/system/ssh.socket.d")
 FIREWALL_PATHS = ("/etc/ufw", "/etc/default/ufw")
 WIREGUARD_PATHS = ("/etc/wireguard",)
 WIREGUARD_UNIT = "wg-quick@wg0.service"
+SSH_SOCKET = "ssh.socket"
 
 Steps = list[dict[str, str]]
 
@@ -28,54 +29,83 @@ class Force:
         """Run one; whether it succeeded."""
         try:
             done = subprocess.run(
-                command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=SECONDS, check=False
+                command,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+                timeout=SECONDS,
+                check=False,
             )
             outcome, said = ("done" if done.returncode == 0 else f"exit code {done.returncode}"), done.stdout.strip()
         except (OSError, subprocess.TimeoutExpired) as problem:
             outcome, said = "failed", str(problem)
-        self.steps.append({"command": " ".join(command), "outcome": outcome, "said": said[-400:]})
+        self.steps.append({"command": " ".join(command), "outcome": outcome, "said": said})
         return outcome == "done"
 
-    def ssh(self, changed: bool) -> None:
-        """The server reads its settings again; where it does not run, it is started."""
+    def ssh(self, changed: bool, socket_listened: bool) -> None:
+        """The server reads its settings again; where nobody listens for it, it is started."""
         if changed:
             self.run("systemctl", "daemon-reload")
             self.run("sshd", "-t")
-        if active("ssh.socket"):
-            if changed:
-                self.run("systemctl", "restart", "ssh.socket")
-        elif not active("ssh.service"):
+        if socket_listened and (changed or not active(SSH_SOCKET)):
+            # The socket does not start beside its service, and would start that for whoever knocks meanwhile.
+            # Connections that are open outlive both.
+            self.run("systemctl", "stop", SSH_SOCKET, "ssh.service")
+            self.run("systemctl", "reset-failed", "ssh.service")
+            self.run("systemctl", "start", SSH_SOCKET)
+        if active(SSH_SOCKET):
+            return
+        if not active("ssh.service"):
             self.run("systemctl", "reset-failed", "ssh.service")
             self.run("systemctl", "start", "ssh.service")
         elif changed and not self.run("systemctl", "reload", "ssh.service"):
             # Connections that are open outlive it.
             self.run("systemctl", "restart", "ssh.service")
 
-    def firewall(self) -> None:
-        """UFW reads its rules again. One that cannot is switched off: an open machine is better than a lost one."""
-        rules = Path("/etc/ufw/after.rules")
-        if not (rules.exists() and "DOCKER-USER" in rules.read_text(encoding="utf-8")):
-            for program in ("iptables", "ip6tables"):
-                self.run(program, "-w", "-F", "DOCKER-USER")
-        if not (enabled(Path("/etc/ufw/ufw.conf")) and self.run("ufw", "reload")):
-            self.run("ufw", "--force", "disable")
+    def firewall(self, whole: bool) -> None:
+        """UFW reads its rules again, where all of them are back. One that cannot is switched off.
+
+        An open machine is better than a lost one.
+        """
+        if whole:
+            if "DOCKER-USER" not in content(Path("/etc/ufw/after.rules")):
+                for program in ("iptables", "ip6tables"):
+                    self.run(program, "-w", "-F", "DOCKER-USER")
+            if enabled(Path("/etc/ufw/ufw.conf")) and self.run("ufw", "reload"):
+                return
+            if self.run("ufw", "--force", "disable"):
+                return
+        # That one writes nothing: the disk may be full, or not writable any more.
+        self.run("/lib/ufw/ufw-init", "force-stop")
 
     def wireguard(self, ran: bool) -> None:
         """The interface is made anew, or taken away where there was none."""
         self.run("systemctl", "restart" if ran else "stop", WIREGUARD_UNIT)
 
 
-def spare(address: str) -> None:
-    """Have fail2ban overlook the address until it starts again.
+def spare(address: str) -> list[tuple[str, str]]:
+    """Have fail2ban overlook the address; (jail, address) wherever it did not do so before.
 
     Whoever made the change will knock in vain while the machine is closed, and be banned just when it is open again.
     """
-    if address and active("fail2ban.service"):
-        force = Force()
-        force.run("fail2ban-client", "status")
-        jails = re.findall(r"[\w-]+", force.steps[0]["said"].rpartition("Jail list:")[2])
-        for jail in jails:
-            force.run("fail2ban-client", "set", jail, "addignoreip", address)
+    if not address or not active("fail2ban.service"):
+        return []
+    force = Force()
+
+    def told(*words: str) -> str:
+        force.run("fail2ban-client", *words)
+        return force.steps[-1]["said"]
+
+    jails = re.findall(r"[\w-]+", told("status").rpartition("Jail list:")[2])
+    new = [jail for jail in jails if address not in told("get", jail, "ignoreip").split()]
+    return [(jail, address) for jail in new if force.run("fail2ban-client", "set", jail, "addignoreip", address)]
+
+
+def spare_no_more(spared: Iterable[Sequence[str]]) -> None:
+    """Have fail2ban look at the addresses again; `spared` are pairs as `spare` has told them."""
+    for jail, address in spared:
+        Force().run("fail2ban-client", "set", jail, "delignoreip", address)
 
 
 def active(unit: str) -> bool:
@@ -83,9 +113,17 @@ def active(unit: str) -> bool:
     return subprocess.run(("systemctl", "--quiet", "is-active", unit), check=False).returncode == 0
 
 
+def content(path: Path) -> str:
+    """Text of a file; nothing where it is not there or cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
 def enabled(configuration: Path) -> bool:
     """Whether UFW is to be on."""
-    return configuration.exists() and bool(re.search(r"(?m)^ENABLED=yes$", configuration.read_text(encoding="utf-8")))
+    return bool(re.search(r"(?m)^ENABLED=yes$", content(configuration)))
 
 
 def below(paths: Iterable[str], places: Iterable[str]) -> bool:
@@ -93,16 +131,22 @@ def below(paths: Iterable[str], places: Iterable[str]) -> bool:
     return any(path == place or path.startswith(f"{place}/") for path in paths for place in places)
 
 
-def put_in_force(paths: Iterable[str], wireguard_ran: bool) -> Steps:
-    """Everything that belongs to the paths; what was done."""
+def put_in_force(paths: Iterable[str], ran: Mapping[str, bool], missing: Iterable[str] = ()) -> Steps:
+    """Everything that belongs to the paths; what was done.
+
+    Args:
+        paths: what the guard was armed for.
+        ran: whether WIREGUARD_UNIT and SSH_SOCKET were active then.
+        missing: those of the paths that could not be put back.
+    """
     paths = list(paths)
     force = Force()
     if below(paths, FIREWALL_PATHS):
-        force.firewall()
+        force.firewall(whole=not below(missing, FIREWALL_PATHS))
     if active("fail2ban.service"):
         # Whoever was kept out by a change would be banned by now, the controller first of all.
         force.run("fail2ban-client", "unban", "--all")
     if below(paths, WIREGUARD_PATHS):
-        force.wireguard(wireguard_ran)
-    force.ssh(below(paths, SSH_PATHS))
-    return force.steps
+        force.wireguard(ran[WIREGUARD_UNIT])
+    force.ssh(below(paths, SSH_PATHS), ran[SSH_SOCKET])
+    return [{**step, "said": step["said"][-400:]} for step in force.steps]
