@@ -219,10 +219,17 @@ def test_port_of_a_container_is_matched_as_the_visitor_asked_for_it() -> None:
     assert rule == "-s 192.168.7.0/24 -p tcp -m conntrack --ctstate DNAT --ctdir ORIGINAL --ctorigdstport 443 -j RETURN"
 
 
-def test_ssh_from_anywhere_is_slowed_down_and_from_the_house_is_not() -> None:
+def test_who_proves_a_change_of_public_ssh_is_not_taken_for_one_who_guesses() -> None:
+    """Moving to another port takes six connections within seconds."""
     public = rendered("ufw/user.rules", ssh={"ports": [22], "exposure": "public"})
-    assert "### tuple ### limit tcp 22 0.0.0.0/0 any 0.0.0.0/0 in comment=737368" in public
-    assert "limit tcp" not in rendered("ufw/user.rules")
+    assert "### tuple ### allow tcp 22 0.0.0.0/0 any 0.0.0.0/0 in comment=737368" in public
+    assert "-A ufw-user-input -p tcp --dport 22 -j ACCEPT" in public
+    assert "-m recent" not in public
+
+
+def test_port_that_was_given_as_text_too_is_one_door() -> None:
+    rules = rendered("ufw/user.rules", ssh={"ports": [2222, "2222"], "exposure": "lan"})
+    assert rules.count("### tuple ### allow tcp 2222") == 1
 
 
 def test_firewall_is_switched_on_by_the_last_file() -> None:

@@ -89,7 +89,7 @@ def doors(settings: Mapping[str, Any]) -> list[Door]:
         return _sources(name, exposure, settings)
 
     ssh = settings["ssh"]
-    found = [Door("ssh", "tcp", port, open_to("ssh", ssh["exposure"])) for port in sorted(map(int, set(ssh["ports"])))]
+    found = [Door("ssh", "tcp", port, open_to("ssh", ssh["exposure"])) for port in sorted(set(map(int, ssh["ports"])))]
     found += [
         Door(rule["name"], rule["protocol"], int(rule["port"]), open_to(rule["name"], rule["exposure"]))
         for rule in settings["rules"]
