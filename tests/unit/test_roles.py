@@ -54,3 +54,19 @@ def test_both_inventories_share_the_common_variables() -> None:
     for name in ("virtual", "production"):
         link = plays.ROOT / "inventory" / name / "group_vars/all/00-common.yml"
         assert link.resolve() == plays.ROOT / "inventory/group_vars/all.yml"
+
+
+def test_what_is_changed_under_the_guard_is_put_into_force_and_proven() -> None:
+    """Armed alone, it would be put back each time; in force alone, nobody would know whether it lets anybody in."""
+    found = []
+    for path in sorted(plays.ROOT.glob("roles/*/tasks/*.yml")):
+        listed = load(path) or []
+        for task in listed:
+            tree = task.get("file_tree", {})
+            if "arm" not in tree.get("before", ""):
+                continue
+            found.append(path.parts[-3])
+            assert "apply" in tree, f"{path}: {task['name']}"
+            proofs = [one for one in listed if one.get("ansible.builtin.include_role", {}).get("tasks_from") == "prove"]
+            assert any(task["register"] in str(proof["when"]) for proof in proofs), f"{path}: {task['name']}"
+    assert found == ["firewall", "ssh", "wireguard"]
