@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -210,11 +209,6 @@ def test_folder_that_cannot_be_written_any_more_is_still_locked(guard: Guard, tr
     assert int(flags, 8) & 0o3 == 0
 
 
-def test_firewall_that_is_not_back_is_opened_without_the_disk(asked: list[str]) -> None:
-    force.put_in_force(["/etc/ufw", "/etc/default/ufw"], NOTHING_RAN, missing=["/etc/default/ufw"])
-    assert asked == ["/lib/ufw/ufw-init force-stop"]
-
-
 def test_after_a_restart_files_come_back_and_nothing_is_asked_of_systemd(
     guard: Guard, tree: Path, asked: list[str]
 ) -> None:
@@ -305,203 +299,10 @@ def test_report_of_an_earlier_night_is_forgotten_when_armed(guard: Guard, tree: 
     assert guard.report() == {}
 
 
-Processes = Callable[..., None]
-
-
-@pytest.fixture
-def processes(tmp_path: Path) -> Processes:
-    """Makes processes as /proc shows them, each the child of the one before."""
-
-    def make(*rows: tuple[str, float]) -> None:
-        for pid, (name, started) in enumerate(rows, start=1):
-            fields = ["0"] * 50
-            fields[0], fields[1], fields[19] = "S", str(pid - 1), str(int(started * connection.TICKS))
-            (tmp_path / str(pid)).mkdir()
-            (tmp_path / str(pid) / "stat").write_text(f"{pid} ({name}) {' '.join(fields)}\n")
-
-    return make
-
-
-@pytest.mark.parametrize("server", ["sshd", "sshd-session"])
-def test_connection_made_afterwards_is_proof(tmp_path: Path, processes: Processes, server: str) -> None:
-    processes(("systemd", 0), ("sshd", 5), (server, 200), ("sudo", 201), ("python3", 202))
-    connection.prove_newer(150, tmp_path, 5)
-    with pytest.raises(Refused, match="older than the change"):
-        connection.prove_newer(201.5, tmp_path, 5)
-
-
-def test_who_did_not_come_by_ssh_proves_nothing(tmp_path: Path, processes: Processes) -> None:
-    processes(("systemd", 0), ("cron", 5), ("a sshd) (x", 200), ("python3", 202))
-    with pytest.raises(Refused, match="did not come by SSH"):
-        connection.prove_newer(150, tmp_path, 4)
-
-
-def test_ssh_runs_again_whatever_was_changed(asked: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(force, "active", lambda unit: False)
-    force.put_in_force(["/etc/ufw"], NOTHING_RAN)
-    assert "systemctl start ssh.service" in asked
-
-
-def test_server_that_does_not_reload_is_restarted(asked: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    def run(self: force.Force, *words: str) -> bool:
-        asked.append(" ".join(words))
-        return "reload" not in words
-
-    monkeypatch.setattr(force.Force, "run", run)
-    force.put_in_force(["/etc/ssh"], NOTHING_RAN)
-    assert asked[-2:] == ["systemctl reload ssh.service", "systemctl restart ssh.service"]
-
-
-def test_what_belongs_to_a_path_reads_it_again(asked: list[str]) -> None:
-    force.put_in_force(["/etc/ssh/sshd_config.d", "/etc/wireguard"], {**NOTHING_RAN, force.WIREGUARD_UNIT: True})
-    assert asked == [
-        "systemctl restart wg-quick@wg0.service",
-        "systemctl daemon-reload",
-        "sshd -t",
-        "systemctl reload ssh.service",
-    ]
-
-
-@pytest.fixture
-def units(asked: list[str], monkeypatch: pytest.MonkeyPatch) -> set[str]:
-    """The units that run, as systemd starts and stops them; a socket does not start beside its service."""
-    running: set[str] = set()
-
-    def run(self: force.Force, *words: str) -> bool:
-        asked.append(" ".join(words))
-        verb, names = words[1], words[2:]
-        if verb == "stop":
-            running.difference_update(names)
-        elif verb == "start":
-            if names == (force.SSH_SOCKET,) and ("ssh.service" in running or "no room" in running):
-                return False
-            running.update(names)
-        return True
-
-    monkeypatch.setattr(force.Force, "run", run)
-    monkeypatch.setattr(force, "active", lambda unit: unit in running)
-    return running
-
-
-def test_socket_listens_again_though_somebody_has_started_its_service(units: set[str]) -> None:
-    units |= {force.SSH_SOCKET, "ssh.service"}
-    force.put_in_force(["/etc/ssh/sshd_config.d"], {**NOTHING_RAN, force.SSH_SOCKET: True})
-    assert units == {force.SSH_SOCKET}
-
-
-def test_socket_that_could_not_listen_is_there_again(units: set[str]) -> None:
-    force.put_in_force(["/etc/ufw"], {**NOTHING_RAN, force.SSH_SOCKET: True})
-    assert units == {force.SSH_SOCKET}
-
-
-def test_where_no_socket_starts_the_server_itself_does(units: set[str]) -> None:
-    units.add("no room")
-    force.put_in_force(["/etc/ssh"], {**NOTHING_RAN, force.SSH_SOCKET: True})
-    assert "ssh.service" in units
-
-
-def test_socket_of_a_machine_whose_ssh_was_not_touched_is_left_alone(units: set[str], asked: list[str]) -> None:
-    units |= {force.SSH_SOCKET, "ssh.service"}
-    force.put_in_force(["/etc/wireguard"], {**NOTHING_RAN, force.SSH_SOCKET: True})
-    assert [command for command in asked if "ssh" in command] == []
-
-
-def test_who_listened_for_ssh_is_known_from_before(guard: Guard, tree: Path, units: set[str]) -> None:
-    units.add(force.SSH_SOCKET)
+def test_who_listened_for_ssh_is_known_from_before(guard: Guard, tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(force, "active", lambda unit: unit == force.SSH_SOCKET)
     guard.arm([str(tree)], 60)
-    assert guard.armed()["ran"] == {**NOTHING_RAN, force.SSH_SOCKET: True}
-
-
-def test_controller_that_was_banned_is_let_in(asked: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(force, "active", lambda unit: unit in ("ssh.service", "fail2ban.service"))
-    force.put_in_force(["/etc/ssh"], NOTHING_RAN)
-    assert "fail2ban-client unban --all" in asked
-
-
-@pytest.fixture
-def jails(monkeypatch: pytest.MonkeyPatch) -> dict[str, set[str]]:
-    """fail2ban's jails with whom they overlook."""
-    found: dict[str, set[str]] = {"pi-commerce-login": {"127.0.0.0/8"}, "sshd": {"127.0.0.0/8", "192.168.7.10"}}
-
-    def run(self: force.Force, *words: str) -> bool:
-        said = ""
-        if words[1:] == ("status",):
-            said = f"Status\n|- Number of jail:\t2\n`- Jail list:\t{', '.join(found)}"
-        elif words[1] == "get":
-            said = "These IP addresses/networks are ignored:\n|- " + "\n|- ".join(sorted(found[words[2]]))
-        elif words[3] == "addignoreip":
-            found[words[2]].add(words[4])
-        else:
-            found[words[2]].remove(words[4])
-        self.steps.append({"command": "", "outcome": "done", "said": said})
-        return True
-
-    monkeypatch.setattr(force.Force, "run", run)
-    monkeypatch.setattr(force, "active", lambda unit: unit == "fail2ban.service")
-    return found
-
-
-def test_controller_that_knocks_in_vain_is_not_banned_for_it(jails: dict[str, set[str]]) -> None:
-    assert force.spare("192.168.7.9") == [("pi-commerce-login", "192.168.7.9"), ("sshd", "192.168.7.9")]
-    assert all("192.168.7.9" in ignored for ignored in jails.values())
-    assert force.spare("") == []
-
-
-@pytest.mark.parametrize("between", ["", "restored"])
-@pytest.mark.parametrize("client", ["192.168.7.9", "192.168.7.10"])
-def test_once_it_has_proven_its_change_it_is_overlooked_no_more_than_before(
-    guard: Guard, tree: Path, jails: dict[str, set[str]], monkeypatch: pytest.MonkeyPatch, client: str, between: str
-) -> None:
-    before = {name: set(ignored) for name, ignored in jails.items()}
-    monkeypatch.setattr(connection, "prove_newer", lambda at: None)
-    monkeypatch.setattr(connection, "client", lambda: client)
-    guard.arm([str(tree)], 60)
-    if between:
-        guard.mark.unlink()
-    guard.arm([str(tree)], 60)
-    assert all(client in ignored for ignored in jails.values())
-    guard.disarm()
-    assert jails == before
-
-
-def test_controllers_address_is_found_behind_sudo(tmp_path: Path, processes: Processes) -> None:
-    processes(("systemd", 0), ("sshd", 5), ("sh", 200), ("sudo", 201), ("python3", 202))
-    for pid, environment in ((3, b"A=b\0SSH_CONNECTION=192.168.7.9 5 192.168.7.10 22\0"), (4, b""), (5, b"A=b\0")):
-        (tmp_path / str(pid) / "environ").write_bytes(environment)
-    assert connection.client(tmp_path, 5) == "192.168.7.9"
-    assert connection.client(tmp_path, 2) == ""
-
-
-def test_firewall_that_cannot_be_loaded_is_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    steps: list[str] = []
-
-    def run(self: force.Force, *words: str) -> bool:
-        steps.append(" ".join(words))
-        return words != ("ufw", "reload")
-
-    monkeypatch.setattr(force.Force, "run", run)
-    monkeypatch.setattr(force, "enabled", lambda path: True)
-    force.Force().firewall(whole=True)
-    assert steps[-2:] == ["ufw reload", "ufw --force disable"]
-
-
-def test_firewall_that_cannot_even_be_switched_off_is_opened(asked: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(self: force.Force, *words: str) -> bool:
-        asked.append(" ".join(words))
-        return False
-
-    monkeypatch.setattr(force.Force, "run", fail)
-    force.Force().firewall(whole=True)
-    assert asked[-2:] == ["ufw --force disable", "/lib/ufw/ufw-init force-stop"]
-
-
-def test_commands_that_fail_or_are_missing_are_told_and_stop_nothing() -> None:
-    made = force.Force()
-    assert not made.run("sh", "-c", "echo why; exit 3")
-    assert not made.run("pi-commerce-no-such-program")
-    assert made.run("printf", r"\377")
-    assert [step["outcome"] for step in made.steps] == ["exit code 3", "failed", "done"]
-    assert made.steps[0]["said"] == "why"
+    assert guard.armed()["ran"] == {force.WIREGUARD_UNIT: False, force.SSH_SOCKET: True}
 
 
 def test_packing_is_the_same_for_the_same_content(tree: Path) -> None:

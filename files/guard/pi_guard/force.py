@@ -12,7 +12,8 @@ SECONDS = 300
 SSH_PATHS = ("/etc/ssh", "/etc/systemd/system/ssh.socket.d")
 FIREWALL_PATHS = ("/etc/ufw", "/etc/default/ufw")
 WIREGUARD_PATHS = ("/etc/wireguard",)
-WIREGUARD_UNIT = "wg-quick@wg0.service"
+WIREGUARD = "wg0"
+WIREGUARD_UNIT = f"wg-quick@{WIREGUARD}.service"
 SSH_SOCKET = "ssh.socket"
 
 Steps = list[dict[str, str]]
@@ -81,7 +82,13 @@ class Force:
 
     def wireguard(self, ran: bool) -> None:
         """The interface is made anew, or taken away where there was none."""
-        self.run("systemctl", "restart" if ran else "stop", WIREGUARD_UNIT)
+        if ran:
+            self.run("systemctl", "restart", WIREGUARD_UNIT)
+        else:
+            # Its file is gone, without which the unit could not take it away, with the routes that lead into it.
+            self.run("ip", "link", "delete", "dev", WIREGUARD)
+            self.run("systemctl", "stop", WIREGUARD_UNIT)
+            self.run("systemctl", "reset-failed", WIREGUARD_UNIT)
 
 
 def spare(address: str) -> list[tuple[str, str]]:
