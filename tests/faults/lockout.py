@@ -6,6 +6,8 @@ import shlex
 from dataclasses import dataclass, field
 from typing import Any
 
+import machine
+
 # Done by the machine itself in the middle of a change, once: after the firewall was loaded, or after the SSH server has
 # read its settings. Neither hook is part of what the roles write.
 FIREWALL, SERVER = "/etc/ufw/after.init", "/run/systemd/system/ssh.service.d/fault.conf"
@@ -22,6 +24,13 @@ STUBBORN = """#!/bin/sh
 exec /usr/sbin/sshd "$@"
 """
 REFUSED = "the SSH server refused its new settings"
+# Who listens for SSH: systemd, which starts the server for whoever knocks; or the server itself.
+SOCKET = "systemctl stop ssh.service && systemctl enable --quiet --now ssh.socket"
+SERVICE = "systemctl disable --quiet --now ssh.socket; systemctl restart ssh.service"
+KNOCK = "timeout 10 bash -c 'exec 3<>/dev/tcp/127.0.0.1/22; read -r line <&3'"
+LISTENER = "systemd-run --quiet --unit fault-listener python3 -m http.server 2222"
+NOBODY = "echo 'AllowUsers nobody-here' > /etc/ssh/sshd_config.d/05-fault.conf"
+GUARDED = "/var/lib/pi-commerce/guard"
 
 
 @dataclass(frozen=True)
@@ -29,7 +38,8 @@ class Fault:
     """One fault.
 
     `variables` are given to the run, `before` is done on the machine before it, `during` in the middle of the change
-    that `hook` belongs to. `says` stands in the run's output; empty for a run that goes well.
+    that `hook` belongs to, `after` when the run has ended. It always fails; `says` stands in its output. `stays` where
+    the firewall's part of it was proven by itself, and is there until the next run.
     """
 
     says: str
@@ -38,6 +48,7 @@ class Fault:
     during: str = ""
     hook: str = FIREWALL
     after: str = ""
+    stays: bool = False
 
 
 # Something to change, so that the firewall or the server is touched at all.
@@ -87,9 +98,13 @@ FAULTS = {
         before=f"printf %s {shlex.quote(STUBBORN)} > /usr/local/sbin/sshd; chmod 755 /usr/local/sbin/sshd",
         after="rm -f /usr/local/sbin/sshd",
     ),
-    "another file lets nobody in": Fault(
-        BACK, TRIES, before="echo 'AllowUsers nobody-here' > /etc/ssh/sshd_config.d/05-fault.conf"
+    "another file lets passwords in": Fault(
+        "Passwords still open the SSH server",
+        before="echo 'PasswordAuthentication yes' > /etc/ssh/sshd_config.d/05-fault.conf",
     ),
+    "another file lets nobody in": Fault(BACK, TRIES, before=NOBODY),
+    # The server that runs already is the one by which the run comes in.
+    "another file lets nobody in, by socket": Fault(BACK, TRIES, before=f"{SOCKET}\n{KNOCK}\n{NOBODY}", after=SERVICE),
     "keys that are gone": Fault(BACK, TRIES, during="mv /home/pi/.ssh/authorized_keys /home/pi/.ssh/gone", hook=SERVER),
     "keys that everybody may write": Fault(BACK, TRIES, during="chmod 777 /home/pi/.ssh", hook=SERVER),
     "controller that is banned": Fault(BACK, RULE, during="fail2ban-client set sshd banip CONTROLLER"),
@@ -101,8 +116,24 @@ FAULTS = {
     "new port that is taken": Fault(
         BACK,
         {"ssh_port": 2222},
-        before="systemd-run --quiet --unit fault-listener python3 -m http.server 2222",
+        before=LISTENER,
         after="systemctl stop fault-listener",
+        stays=True,
+    ),
+    "new port that is taken, by socket": Fault(
+        REFUSED,
+        {"ssh_port": 2222},
+        before=f"{SOCKET}\n{LISTENER}",
+        after=f"systemctl stop fault-listener; {SERVICE}",
+        stays=True,
+    ),
+    "disk that is full": Fault(
+        BACK,
+        RULE,
+        before=f"mount -t tmpfs -o size=4m,mode=0700 tmpfs {GUARDED}",
+        during=f"""head -c 8M /dev/zero > {GUARDED}/full
+        iptables -w -I ufw-before-input 1 -p tcp --dport 22 -m conntrack --ctstate NEW -j DROP""",
+        after=f"umount {GUARDED}",
     ),
     "restoring that is ended": Fault(
         BACK,
@@ -112,6 +143,21 @@ FAULTS = {
             [ "$pid" = 0 ] || { kill -KILL "$pid"; break; }
             sleep 0.1
         done) >/dev/null 2>&1 &""",
+    ),
+    # Its networks hold this computer: the answers to it go into the tunnel.
+    "device that claims the house": Fault(
+        BACK,
+        {
+            "wireguard_peers": {
+                "phone": {
+                    "number": 100,
+                    "public_key": "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=",
+                    "networks": [f"{machine.NETWORK}.0/30"],
+                }
+            }
+        },
+        after="rm -rf /etc/wireguard /etc/cron.d/pi-commerce-vpn /usr/local/sbin/pi-commerce-vpn",
+        stays=True,
     ),
 }
 # What CI shows of them.

@@ -8,8 +8,7 @@ SAY_SO = ("-e", "uninstall_confirm=shop-pi")
 DATA = "/var/lib/docker/volumes/pi-commerce_postgres_data/_data/PG_VERSION"
 # What a run leaves that was cut off before it had put files into force.
 CUT_OFF = (
-    "/var/lib/pi-commerce.unapplied-"
-    "{etc,etc-docker,etc-fail2ban,etc-pi-commerce,firewall-etc,guard-root,root,ssh-etc}"
+    "/var/lib/pi-commerce.unapplied-{etc,etc-docker,etc-fail2ban,etc-pi-commerce,firewall-etc,guard-root,root,ssh-etc}"
 )
 # What somebody would still meet of the shop: its files, its ports, its nightly line, its engine, its firewall.
 TRACES = """
