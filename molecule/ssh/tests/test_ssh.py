@@ -52,3 +52,12 @@ def test_root_is_refused_even_with_a_key(host: Host) -> None:
         host.check_output("umount /root")
     assert refused.returncode == 255
     assert "Permission denied" in refused.stderr
+
+
+def test_socket_would_listen_where_the_server_does(host: Host) -> None:
+    """Whoever enables it does not move the machine to another port."""
+    ports = {line.split()[1] for line in host.check_output("sshd -T").splitlines() if line.startswith("port ")}
+    shown = host.check_output("systemctl cat ssh.socket").splitlines()
+    # An empty one takes back what stands before it.
+    last = len(shown) - shown[::-1].index("ListenStream=")
+    assert {line.partition("=")[2] for line in shown[last:] if line.startswith("ListenStream=")} == ports
