@@ -82,6 +82,8 @@ BAD = [
     ("firewall_ssh_ports", [0]),
     ("guard_seconds", 10),
     ("lan_networks", ["192.168.7.x"]),
+    ("lan_networks", ["0.0.0.0/0"]),
+    ("lan_networks", ["172.16.0.0/12"]),
     ("ssh_port", 65536),
     ("ssh_port_before", 0),
     ("backup_prune_places", {"far": {"url": "nowhere"}}),
@@ -184,6 +186,14 @@ def test_impossible_value_is_refused(name: str, value: Any) -> None:
     assert [finding.check for finding in findings] == [name]
     assert "must be" in findings[0].found
     assert "argument_specs.yml" in findings[0].remedy
+
+
+def test_class_of_requests_that_is_none_is_refused() -> None:
+    """It would be open for everybody, and look as if it were not."""
+    limits = {"editor": {"rate": "50r/s", "burst": 100, "body": "16m"}}
+    assert judge(proxy_limits=limits, proxy_sources={"editor": ["10.66.0.0/24"]}) == []
+    (finding,) = judge(proxy_limits=limits, proxy_sources={"editors": ["10.66.0.0/24"]})
+    assert (finding.check, "editors" in finding.found, "editor" in finding.remedy) == ("proxy_sources", True, True)
 
 
 def test_every_rule_is_tripped() -> None:

@@ -79,7 +79,11 @@ def doors(settings: Mapping[str, Any]) -> list[Door]:
             name that replace what its exposure says), `rules` (`name`, `port`, `protocol`, `exposure`) and `groups`
             (by name: `ports` such as 2377/tcp, `members`, the other machines' addresses).
     """
-    known = {"ssh", *(row["service"] for row in settings["published"]), *(rule["name"] for rule in settings["rules"])}
+    known = {"ssh", *(row["service"] for row in settings["published"])}
+    for rule in settings["rules"]:
+        if rule["name"] in (*known, "wireguard"):
+            raise FirewallError(f"firewall_rules: '{rule['name']}' is the name of another port: choose another one")
+    known.update(rule["name"] for rule in settings["rules"])
     for variable, names in (("access_vpn", settings["vpn"]["access"]), ("firewall_sources", settings["sources"])):
         for name in names:
             if name not in known:
