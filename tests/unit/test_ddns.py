@@ -215,6 +215,12 @@ def test_provider_that_asks_to_wait_is_left_alone(host: Host, server: DnsService
     assert host.state().until - time.time() > 1100
 
 
+def test_error_answer_that_breaks_off_is_kept_as_a_failure(host: Host, server: DnsServices) -> None:
+    server.status, server.headers = 503, {"Transfer-Encoding": "chunked"}
+    assert host.run("update") == 1
+    assert "answers what is no HTTP (IncompleteRead)" in host.state().error
+
+
 def test_wait_from_a_clock_that_was_wrong_does_not_count() -> None:
     kept = State(begun_at=1000, failures=1, until=9000000)
     assert kept.due(2000)
