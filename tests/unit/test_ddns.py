@@ -209,6 +209,29 @@ def test_failures_wait_longer_each_time_and_success_ends_them(host: Host, server
     assert (host.state().failures, host.state().error) == (0, "")
 
 
+def test_line_that_is_down_is_looked_at_every_time_and_spares_the_provider_as_before(
+    host: Host, server: DnsServices
+) -> None:
+    host.run("update")
+    server.address = ""
+    waits = []
+    for _ in range(6):
+        host.run("update", "--now")
+        waits.append(round((host.state().until - time.time()) / 60))
+    assert waits == [5] * 6
+    # Back, and elsewhere; the provider has not failed for long.
+    server.address, server.status = MOVED, 503
+    host.run("update", "--now")
+    assert round((host.state().until - time.time()) / 60) == 5
+
+
+def test_months_of_failures_end_like_minutes_of_them() -> None:
+    kept = State(begun_at=1000)
+    for _ in range(2000):
+        kept.failed(2000, DdnsError("away"), 300)
+    assert (kept.failures, kept.until) == (2000, 2000 + state.LONGEST)
+
+
 def test_provider_that_asks_to_wait_is_left_alone(host: Host, server: DnsServices) -> None:
     server.status, server.headers = 429, {"Retry-After": "1200"}
     host.run("update")

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from . import address, settings, state
-from .errors import Busy, DdnsError, Refused
+from .errors import Busy, DdnsError, Refused, Unseen
 from .providers import Provider, provider
 from .settings import Settings
 from .state import State
@@ -63,7 +63,7 @@ class Update:
             self._follow()
             self.state.confirmed(self.now)
         except DdnsError as error:
-            self.state.failed(self.now, str(error), error.wait, self.known.every_minutes * 60)
+            self.state.failed(self.now, error, self.known.every_minutes * 60)
             print(f"failed: {error}", file=sys.stderr)
             code = REFUSED if isinstance(error, Refused) else WRONG
         self._tell(code == REFUSED or self.state.stale(self.now, self.known.stale_minutes))
@@ -81,7 +81,7 @@ class Update:
         if found and not (told == sent and list(self.known.names) == self.state.names and fresh):
             self._send(found, told)
         if problems:
-            raise DdnsError("; ".join(problems))
+            raise Unseen("; ".join(problems))
 
     def _look(self, sent: Mapping[str, str]) -> tuple[dict[int, str], list[str]]:
         """The line's addresses by family, and what is wrong. One that nobody knows is as it was: the other may move."""
