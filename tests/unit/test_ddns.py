@@ -282,6 +282,20 @@ def test_wrong_token_is_told_at_once_and_shown_nowhere(
     assert "wrong-" not in seen
 
 
+def test_alarm_is_over_when_it_works_again_and_not_when_something_else_fails(host: Host, server: DnsServices) -> None:
+    host.run("update")
+    (host.folder / "token").write_text("wrong-" + TOKEN)
+    server.address = MOVED
+    assert host.run("update") == 2
+    server.status = 503
+    assert host.run("update", "--now") == 1
+    assert "--clear" not in host.told()
+    server.status = 0
+    (host.folder / "token").write_text(TOKEN)
+    assert host.run("update", "--now") == 0
+    assert host.told().count("--clear") == 1
+
+
 def test_token_follows_no_redirect(host: Host, server: DnsServices, capfd: pytest.CaptureFixture[str]) -> None:
     server.moved = True
     assert host.run("update") == 1

@@ -66,7 +66,9 @@ class Update:
             self.state.failed(self.now, error, self.known.every_minutes * 60)
             print(f"failed: {error}", file=sys.stderr)
             code = REFUSED if isinstance(error, Refused) else WRONG
-        self._tell(code == REFUSED or self.state.stale(self.now, self.known.stale_minutes))
+        stale = self.state.stale(self.now, self.known.stale_minutes)
+        # Another failure is no end of the first.
+        self._tell(code == REFUSED or stale or (code != DONE and self.state.alarmed))
         state.save(self.path, self.state)
         state.write(self.known.metrics, metrics(self.state), 0o644)
         return code
