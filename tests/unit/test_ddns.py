@@ -353,6 +353,20 @@ def test_text_that_nobody_can_read_is_said(
     assert "its text cannot be read" in capsys.readouterr().err
 
 
+def test_resolver_that_does_not_answer_once_is_asked_again(
+    host: Host, server: DnsServices, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(program, "VISIBLE_SECONDS", 6)
+    text = ("present", "--wait", "_acme-challenge.corner.duckdns.org", "proof")
+    server.deaf = 2
+    assert host.run(*text) == 0
+    assert server.deaf == 0
+    monkeypatch.setattr(program, "VISIBLE_SECONDS", 0)
+    server.deaf = 1000
+    assert host.run(*text) == 1
+    assert "after 0 s; 127.0.0.1:" in capsys.readouterr().err
+
+
 def test_two_at_once_are_refused_and_half_a_state_is_asked_again(host: Host, server: DnsServices) -> None:
     known = settings.load(host.folder / "settings.json")
     with state.locked(known.folder):

@@ -178,15 +178,18 @@ def act(given: argparse.Namespace) -> int:
 def visible(web: Web, resolver: str, name: str, value: str) -> None:
     """Wait until a resolver of the world reads the text. Raises DdnsError."""
     deadline = time.monotonic() + VISIBLE_SECONDS
+    query = urllib.parse.urlencode({"name": name, "type": "TXT"})
     while True:
-        query = urllib.parse.urlencode({"name": name, "type": "TXT"})
-        found = web.ask(f"{resolver}?{query}", {"Accept": "application/dns-json"}).json().get("Answer", [])
-        if any(str(entry.get("data", "")).strip('"') == value for entry in found):
-            return
+        problem = "does the provider answer for it?"
+        try:
+            found = web.ask(f"{resolver}?{query}", {"Accept": "application/dns-json"}).json().get("Answer", [])
+            if any(str(entry.get("data", "")).strip('"') == value for entry in found):
+                return
+        except DdnsError as error:
+            # One question without an answer is no day without a certificate.
+            problem = str(error)
         if time.monotonic() > deadline:
-            raise DdnsError(
-                f"{name}: its text cannot be read after {VISIBLE_SECONDS} s; does the provider answer for it?"
-            )
+            raise DdnsError(f"{name}: its text cannot be read after {VISIBLE_SECONDS} s; {problem}")
         time.sleep(VISIBLE_SECONDS / 60)
 
 
