@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import plays
 import pytest
+import yaml
 from dns_services import TOKEN, DnsServices
 from pi_ddns import __main__ as program
 from pi_ddns import address, settings, state
@@ -323,6 +326,10 @@ def test_names_that_are_not_the_providers_are_refused(host: Host, server: DnsSer
     server.records = [{"id": n, "type": "A", "name": "shop.example", "content": "192.0.2.1"} for n in "ab"]
     assert host.run("update", "--now") == 2
     assert "has 2 A records" in host.state().error
+    assert host.run("status") == 2
+    server.records.pop()
+    assert host.run("update", "--now") == 0
+    assert host.run("status") == 0
 
 
 @pytest.mark.parametrize("provider", APIS)
@@ -375,6 +382,37 @@ def test_two_at_once_are_refused_and_half_a_state_is_asked_again(host: Host, ser
     (host.folder / "state/state.json").write_text('{"sent": ')
     assert host.run("update") == 0
     assert len(server.changes()) == 2
+
+
+@pytest.fixture
+def answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Stands for a program that ends with a code."""
+
+    def make(code: int) -> None:
+        (tmp_path / "pi-commerce-ddns").write_text(f"#!/bin/sh\nexit {code}\n")
+        (tmp_path / "pi-commerce-ddns").chmod(0o755)
+
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    return make
+
+
+@pytest.mark.parametrize(("code", "well"), [(0, True), (1, True), (2, True), (75, True), (127, False)])
+def test_name_that_cannot_be_sent_does_not_keep_the_shop_from_coming_up(
+    answers: Callable[[int], None], code: int, well: bool
+) -> None:
+    answers(code)
+    written = yaml.safe_load((plays.ROOT / "roles/ddns/tasks/present.yml").read_text())[-1]["file_tree"]
+    assert (subprocess.run(["/bin/sh", "-c", written["apply"]], check=False).returncode == 0) == well
+
+
+@pytest.mark.parametrize(("code", "well"), [(1, True), (2, False)])
+def test_verify_fails_on_what_only_a_person_can_mend(
+    tmp_path: Path, answers: Callable[[int], None], code: int, well: bool
+) -> None:
+    answers(code)
+    asked = yaml.safe_load((plays.ROOT / "roles/verify/tasks/main.yml").read_text())[-1]
+    status, output = plays.play(tmp_path, [{**asked, "vars": {"ddns_provider": "duckdns"}}])
+    assert (status == 0) == well, output
 
 
 def test_metrics_say_when_it_was_confirmed(host: Host) -> None:

@@ -36,7 +36,9 @@ def parser() -> argparse.ArgumentParser:
     verbs = top.add_subparsers(dest="verb", required=True)
     update = verbs.add_parser("update", help="send the address where it has changed (cron)")
     update.add_argument("--now", action="store_true", help="although the wait after a failure is not over")
-    verbs.add_parser("status", help="what was sent, and what is wrong; exit code 1 where something is")
+    verbs.add_parser(
+        "status", help="what was sent, and what is wrong; exit code 1 where something is, 2 where we are refused"
+    )
     for verb, what in (("present", "have a text record be there"), ("absent", "take it away")):
         text = verbs.add_parser(verb, help=what)
         text.add_argument("name")
@@ -157,6 +159,9 @@ def status(known: Settings) -> int:
     print(f"confirmed: {moment(kept.confirmed_at)}")
     if kept.error:
         print(f"failed {kept.failures} times in a row: {kept.error}")
+    if kept.refused:
+        print("when that is corrected: pi-commerce-ddns update --now")
+        return REFUSED
     return WRONG if kept.error or kept.stale(now, known.stale_minutes) else DONE
 
 

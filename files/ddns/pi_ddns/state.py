@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from .errors import Busy, DdnsError, Unseen
+from .errors import Busy, DdnsError, Refused, Unseen
 
 # The longest wait (s) after failures.
 LONGEST = 3600
@@ -32,6 +32,7 @@ class State:
     pause: float = 0
     until: float = 0
     error: str = ""
+    refused: bool = False
     alarmed: bool = False
 
     def due(self, now: float) -> bool:
@@ -44,7 +45,7 @@ class State:
         An address that is not known is looked for every time: the line may be back, and elsewhere.
         """
         self.failures += 1
-        self.error = str(error)
+        self.error, self.refused = str(error), isinstance(error, Refused)
         if isinstance(error, Unseen):
             self.until = now + every
             return
@@ -53,7 +54,8 @@ class State:
 
     def confirmed(self, now: float) -> None:
         """All is as it should be."""
-        self.failures, self.pause, self.until, self.error, self.confirmed_at = 0, 0, 0, "", now
+        self.failures, self.pause, self.until, self.confirmed_at = 0, 0, 0, now
+        self.error, self.refused = "", False
 
     def stale(self, now: float, minutes: int) -> bool:
         """Whether nobody has confirmed for so long that the names lead to the right place."""
