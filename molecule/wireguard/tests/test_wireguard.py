@@ -228,6 +228,10 @@ def test_name_that_has_moved_is_looked_up_again(host: Host) -> None:
         # A name that nobody knows is said, and changes nothing.
         host.check_output("printf '%%s\\n' %s > /etc/wireguard/endpoints", f"{public} nobody.vpn.test:51820")
         assert host.run("pi-commerce-vpn resolve").rc == 1
+        line = host.file("/etc/cron.d/pi-commerce-vpn").content_string.splitlines()[-1]
+        mailed = host.run(line.split(" ", 6)[-1])
+        assert (mailed.stdout, mailed.stderr) == ("", "")
+        assert "nobody.vpn.test" in host.check_output("journalctl -t pi-commerce-vpn --output cat")
         assert "192.0.2.8:51820" in host.check_output("wg show wg0 endpoints")
     finally:
         host.check_output("printf '%%s' %s > /etc/wireguard/endpoints", endpoints)
