@@ -230,6 +230,22 @@ def test_settings_are_judged(name: str, right: list[str], wrong: list[str]) -> N
     assert [value for value in wrong if rule.accepts(value)] == []
 
 
+@pytest.mark.parametrize("known", [False, True])
+def test_machine_that_has_lost_its_key_says_who_has_to_know_the_new_one(tmp_path: Path, known: bool) -> None:
+    tell = {
+        "ansible.builtin.include_tasks": str(plays.ROOT / "roles/wireguard/tasks/public_key.yml"),
+        "vars": {
+            "wireguard_folder": str(tmp_path / "wireguard"),
+            "_wireguard_known": PUBLIC["two"] if known else "",
+            "__wireguard_key": {"stdout_lines": [PUBLIC["one"], "active"]},
+        },
+    }
+    status, output = plays.play(tmp_path, [tell])
+    assert status == 0, output
+    assert ("localhost has another key than" in output) == known
+    assert (tmp_path / "wireguard/localhost.pub").read_text() == PUBLIC["one"] + "\n"
+
+
 def test_addresses_of_a_member_are_told_alone() -> None:
     assert FILTERS["wireguard_addresses"](7, list(NETWORKS)) == ["10.66.0.7", "fd66:66:66::7"]
     assert FILTERS["wireguard_addresses"]("7", ["10.66.0.0/24", ""]) == ["10.66.0.7"]
