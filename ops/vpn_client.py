@@ -67,6 +67,9 @@ class Vpn:
         )
         if read(vpn.peers) != vpn.devices:
             raise CannotRead(f"wireguard_peers is set in {inventory}: move its entries to {vpn.peers}, and take it out")
+        if strangers := [name for name in vpn.mesh if name not in hosts]:
+            there = ", ".join(hosts)
+            raise CannotRead(f"wireguard_mesh: {', '.join(strangers)} is no machine of {inventory}; there are: {there}")
         return vpn
 
     @property
@@ -96,9 +99,12 @@ def read(path: Path) -> Devices:
 
 
 def write(path: Path, text: str, mode: int) -> None:
-    """Replace a file in one step; it has its mode from the first moment."""
+    """Replace a file in one step; it has its mode from the first moment.
+
+    What a run leaves that is killed in between ends as the file does: by that git knows a key.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as target:
             os.fchmod(target.fileno(), mode)
