@@ -234,6 +234,21 @@ def test_name_that_has_moved_is_looked_up_again(host: Host) -> None:
         host.check_output("printf '%%s' %s > /etc/hosts", hosts)
 
 
+def test_name_that_nobody_knows_keeps_no_change_back(host: Host, apply: Any) -> None:
+    peers = yaml.safe_load((FOLDER / "peers.yml").read_text())
+    unknown = {**peers["laptop"], "endpoint": "nobody.vpn.test:51820"}
+    applied = apply("wireguard", wireguard_folder=str(FOLDER), wireguard_peers={"laptop": unknown})
+    try:
+        assert applied.returncode == 0, applied.stdout
+        # The other one was taken out.
+        assert host.check_output("wg show wg0 peers") == peers["laptop"]["public_key"]
+        assert host.check_output("cat /etc/wireguard/endpoints").endswith(" nobody.vpn.test:51820")
+        assert host.run("pi-commerce-vpn resolve").rc == 1
+    finally:
+        back = apply("wireguard", wireguard_folder=str(FOLDER))
+    assert back.returncode == 0, back.stdout
+
+
 def test_machine_with_its_old_key_needs_nobody_to_enrol_again(
     host: Host, device: Device, config: Callable[..., str], apply: Any
 ) -> None:
