@@ -138,7 +138,7 @@ def enrolled(vpn: Vpn, name: str, public: str, new: bool) -> tuple[Devices, str]
     number = known["number"] if known else wireguard.next_number(vpn.machines(), vpn.devices)
     entry = {**(known or {}), "number": number, "public_key": public or wireguard.public_key(private)}
     devices = {**vpn.devices, name: entry}
-    wireguard.refuse_clashes(vpn.machines(), devices)
+    wireguard.refuse_clashes(vpn.machines(), devices, vpn.networks)
     vpn.networks.addresses(number)
     return devices, private
 
