@@ -10,6 +10,7 @@ cannot be done.
 from __future__ import annotations
 
 import argparse
+import ipaddress
 import os
 import re
 import subprocess
@@ -144,9 +145,16 @@ def enrolled(vpn: Vpn, name: str, public: str, new: bool) -> tuple[Devices, str]
     number = known["number"] if known else wireguard.next_number(vpn.machines(), vpn.devices)
     entry = {**(known or {}), "number": number, "public_key": public or wireguard.public_key(private)}
     devices = {**vpn.devices, name: entry}
-    wireguard.refuse_clashes(vpn.machines(), devices)
+    wireguard.refuse_clashes(vpn.machines(), devices, vpn.networks)
     vpn.networks.addresses(number)
     return devices, private
+
+
+def in_house(host: str) -> bool:
+    """Whether a machine is dialled in the house alone, if at all: its name or address means nothing elsewhere."""
+    if wireguard.is_address(host):
+        return not ipaddress.ip_address(host).is_global
+    return "." not in host or host.endswith((".home.arpa", ".internal", ".lan", ".local"))
 
 
 def converge(inventory: str) -> None:
@@ -154,7 +162,10 @@ def converge(inventory: str) -> None:
     command = ["ansible-playbook", "-i", inventory, *PLAYBOOKS]
     if subprocess.run(command, cwd=ROOT, check=False).returncode:
         plays = " or ".join(PLAYBOOKS)
-        raise CannotRead(f"{plays} failed, see above; {inventory} knows of the device already: run the same line again")
+        raise CannotRead(
+            f"{plays} failed, see above; what was asked for is written down already: "
+            "run the same line again, or site.yml where a device was taken out"
+        )
 
 
 def add(inventory: str, name: str, public: str, new: bool) -> None:
@@ -176,6 +187,9 @@ def add(inventory: str, name: str, public: str, new: bool) -> None:
         print(f"Scan this with the WireGuard app, or import {vpn.file(name)}. Then delete that file: it is the key.")
     else:
         print(f"{vpn.file(name)}: add the private key that the device has made, and import it there.")
+    if not devices[name].get("endpoint") and all(in_house(machine.endpoint) for machine in vpn.machines()):
+        print("It works in the house only: set wireguard_endpoint to a name or an address under which the house")
+        print("is reached from afar, and run the same line again.")
 
 
 def remove(inventory: str, name: str) -> None:

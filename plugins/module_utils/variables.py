@@ -422,6 +422,12 @@ def _check_entrance(values: Mapping[str, Any]) -> list[Finding]:
                 f"proxy_exposure is {values.get('proxy_exposure')}: Cloudflare could not come",
                 "set it to public",
             ),
+            (
+                not (public and values.get("wireguard_peers"))
+                or values.get("wireguard_endpoint") != values.get("site_address"),
+                f"wireguard_endpoint is {values.get('wireguard_endpoint')}: Cloudflare, to which it leads, has no VPN",
+                "set it to a name or address of the house",
+            ),
         ],
         "acme": [
             (

@@ -6,6 +6,8 @@ import shlex
 from dataclasses import dataclass, field
 from typing import Any
 
+import machine
+
 # Done by the machine itself in the middle of a change, once: after the firewall was loaded, or after the SSH server has
 # read its settings. Neither hook is part of what the roles write.
 FIREWALL, SERVER = "/etc/ufw/after.init", "/run/systemd/system/ssh.service.d/fault.conf"
@@ -52,6 +54,9 @@ FAULTS = {
     "rule for another network": Fault(NOTHING, {"firewall_sources": {"ssh": ["192.0.2.0/24"]}}),
     "rule for nobody": Fault(NOTHING, {"firewall_sources": {"ssh": []}}),
     "by VPN only, from the house": Fault(NOTHING, {"ssh_exposure": "vpn"}),
+    "by VPN only, and its last device is out": Fault(
+        NOTHING, {"ssh_exposure": "vpn", "wireguard_peers": {}, "wireguard_network": f"{machine.NETWORK}.0/24"}
+    ),
     "no port at all": Fault(NOTHING, {"firewall_ssh_ports": []}),
     "name that is nothing": Fault("has no port here", {"access_vpn": ["ssh", "grafana"]}),
     "another file is nonsense": Fault(

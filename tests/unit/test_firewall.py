@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import copy
 import itertools
+import json
 import re
+from pathlib import Path
 from typing import Any
 
 import catalog
 import firewall
 import network_state
+import plays
 import pytest
 from catalog_samples import TEXTS
 from firewall import ufw
@@ -165,6 +168,37 @@ def test_rules_that_would_keep_the_run_out_are_seen_before(
     assert problem
     for word in words:
         assert word in problem
+
+
+@pytest.mark.parametrize(
+    ("peers", "told"), [({"phone": {}}, "in order"), ({}, f"this run comes from {PEER}, which"), ({}, "(but nobody)")]
+)
+def test_role_refuses_who_came_by_the_vpn_where_nobody_is_in_it_any_more(
+    tmp_path: Path, peers: dict[str, Any], told: str
+) -> None:
+    network = {"attached": ["192.168.7.0/24"], "ssh": {"client": PEER, "ports": [22]}}
+    given = {
+        "_firewall_network": network,
+        "access_vpn": ["ssh"],
+        "catalog_data": {"published_ports": []},
+        "firewall_group_ports": {},
+        "firewall_reach": [],
+        "firewall_rules": [],
+        "firewall_sources": {},
+        "firewall_ssh_ports": [22],
+        "lan_networks": [],
+        "ssh_exposure": "vpn",
+        "wireguard_network": VPN[0],
+        "wireguard_peers": peers,
+        "wireguard_port": 51820,
+    }
+    tasks: list[dict[str, Any]] = [
+        {"ansible.builtin.include_vars": str(plays.ROOT / "roles/firewall/vars/main.yml")},
+        {"ansible.builtin.debug": {"msg": "{{ _firewall_problem | trim | default('in order', true) }}"}},
+    ]
+    status, output = plays.play(tmp_path, tasks, "-e", json.dumps(given))
+    assert status == 0, output
+    assert told in " ".join(output.split())
 
 
 @pytest.mark.parametrize("client", [NEIGHBOUR, "fe80::7%wlan0", PEER, ""])

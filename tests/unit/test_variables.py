@@ -17,6 +17,13 @@ SPECS = variables.role_specs(plays.ROOT / "roles")
 NOW = datetime.datetime(2030, 6, 1, tzinfo=datetime.UTC)
 KEY = ec.generate_private_key(ec.SECP256R1())
 CERTIFICATE = certificate(KEY, 2030, 2031)
+CLOUDFLARE = {
+    "proxy_entrance": "cloudflare",
+    "proxy_pull_authority": CERTIFICATE,
+    "proxy_exposure": "public",
+    "site_address": "shop.example",
+}
+PHONE = {"phone": {"number": 100, "public_key": "k" * 43 + "="}}
 
 
 def good() -> dict[str, Any]:
@@ -281,6 +288,13 @@ def test_certificate_with_its_key_passes() -> None:
             {"proxy_entrance": "cloudflare", "proxy_pull_authority": CERTIFICATE, "proxy_exposure": "vpn"},
             ["proxy_exposure is vpn: Cloudflare could not come"],
         ),
+        (
+            {**CLOUDFLARE, "wireguard_peers": PHONE, "wireguard_endpoint": "shop.example"},
+            ["wireguard_endpoint is shop.example: Cloudflare, to which it leads, has no VPN"],
+        ),
+        ({**CLOUDFLARE, "wireguard_endpoint": "shop.example"}, []),
+        ({**CLOUDFLARE, "wireguard_peers": PHONE, "wireguard_endpoint": "house.example"}, []),
+        ({**CLOUDFLARE, "wireguard_peers": PHONE, "site_address": "192.0.2.10"}, []),
         ({"proxy_entrance": "acme"}, ["ddns_provider is empty", "site_address is 192.0.2.10"]),
         (
             {"proxy_entrance": "acme", "ddns_provider": "duckdns", "site_address": "shop-pi"},

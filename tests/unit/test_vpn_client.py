@@ -57,6 +57,35 @@ def test_device_gets_a_file_a_picture_and_an_entry(vpn: Vpn, capsys: pytest.Capt
     assert private not in shown
 
 
+@pytest.mark.parametrize(
+    ("endpoint", "entry", "told"),
+    [
+        ("192.168.178.5", {}, True),
+        ("fd12::5", {}, True),
+        ("shop-pi", {}, True),
+        ("shop-pi.local", {}, True),
+        ("8.8.8.8", {}, False),
+        ("corner.example", {}, False),
+        # It is dialled, and dials nobody.
+        ("192.168.178.5", {"endpoint": "site.example:51820"}, False),
+    ],
+)
+def test_device_that_would_work_in_the_house_only_is_told_so(
+    vpn: Vpn,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    endpoint: str,
+    entry: dict[str, str],
+    told: bool,
+) -> None:
+    monkeypatch.setitem(HOST, "wireguard_endpoint", endpoint)
+    vpn_client.add("", "phone", "", False)
+    vpn.peers.write_text(yaml.safe_dump({"phone": {**devices(vpn)["phone"], **entry}}))
+    capsys.readouterr()
+    vpn_client.add("", "phone", "", False)
+    assert ("set wireguard_endpoint" in capsys.readouterr().out) is told
+
+
 def test_same_line_again_shows_the_same_and_a_new_key_replaces(vpn: Vpn) -> None:
     vpn_client.add("", "phone", "", False)
     first = vpn.file("phone").read_text()

@@ -173,7 +173,7 @@ def lockout(found: Sequence[Door], client: str, listening: Iterable[int], vpn: I
         found: all doors.
         client: address from which this run came in; empty where it is not known.
         listening: ports on which the SSH server listens now.
-        vpn: networks of the VPN's peers.
+        vpn: networks of the VPN's peers; none where nobody is in it, and its interface is about to go.
     """
     ssh = [door for door in found if door.name == "ssh"]
     if not ssh:
@@ -187,7 +187,7 @@ def lockout(found: Sequence[Door], client: str, listening: Iterable[int], vpn: I
         )
     sources = ssh[0].sources
     if client and not any(source.holds(client, vpn) for source in sources):
-        allowed = [source.interface or source.network for source in sources]
+        allowed = [source.interface or source.network for source in sources if vpn or not source.interface]
         return (
             f"this run comes from {client}, which the rules do not let in by SSH "
             f"(but {', '.join(dict.fromkeys(allowed)) or 'nobody'}): come from there, "
