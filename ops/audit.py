@@ -23,7 +23,6 @@ from gevent import monkey
 monkey.patch_all()
 
 import argparse
-import json
 import logging
 import secrets
 import sys
@@ -81,23 +80,9 @@ def facts(answers: dict[str, Answer]) -> dict[str, object]:
     release = {key: value.strip("\"'") for key, value in lines}
     parts = [part.split("\n", 1) for part in ("\n" + answers["sources"].output).split("\nfile|") if part]
     mirrors = find_mirrors(dict(parts), release.get("VERSION_CODENAME", ""))
-    ssh = {
-        **network_state.sshd(answers["sshd"].output),
-        "socket": answers["socket"].output.strip() == "active",
-        "client": "",
-        "home": "",
-    }
-    attached = network_state.attached(json.loads(answers["addresses"].output or "[]"))
-    network = {
-        "ssh": ssh,
-        "attached": attached,
-        "legacy_tables": False,
-        "iptables_backend": "",
-        "guard_armed": False,
-        "firewall_running": True,
-        "firewall_problems": [],
-        "docker_bypass": False,
-    }
+    network = network_state.state(
+        answers["addresses"].output, answers["sshd"].output, socket=answers["socket"].output.strip() == "active"
+    )
     return {
         "os_id": release.get("ID"),
         "os_version": release.get("VERSION_ID"),

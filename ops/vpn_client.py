@@ -10,6 +10,7 @@ cannot be done.
 from __future__ import annotations
 
 import argparse
+import ipaddress
 import os
 import re
 import subprocess
@@ -67,6 +68,9 @@ class Vpn:
         )
         if read(vpn.peers) != vpn.devices:
             raise CannotRead(f"wireguard_peers is set in {inventory}: move its entries to {vpn.peers}, and take it out")
+        if strangers := [name for name in vpn.mesh if name not in hosts]:
+            there = ", ".join(hosts)
+            raise CannotRead(f"wireguard_mesh: {', '.join(strangers)} is no machine of {inventory}; there are: {there}")
         return vpn
 
     @property
@@ -96,9 +100,12 @@ def read(path: Path) -> Devices:
 
 
 def write(path: Path, text: str, mode: int) -> None:
-    """Replace a file in one step; it has its mode from the first moment."""
+    """Replace a file in one step; it has its mode from the first moment.
+
+    What a run leaves that is killed in between ends as the file does: by that git knows a key.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as target:
             os.fchmod(target.fileno(), mode)
@@ -138,9 +145,16 @@ def enrolled(vpn: Vpn, name: str, public: str, new: bool) -> tuple[Devices, str]
     number = known["number"] if known else wireguard.next_number(vpn.machines(), vpn.devices)
     entry = {**(known or {}), "number": number, "public_key": public or wireguard.public_key(private)}
     devices = {**vpn.devices, name: entry}
-    wireguard.refuse_clashes(vpn.machines(), devices)
+    wireguard.refuse_clashes(vpn.machines(), devices, vpn.networks)
     vpn.networks.addresses(number)
     return devices, private
+
+
+def in_house(host: str) -> bool:
+    """Whether a machine is dialled in the house alone, if at all: its name or address means nothing elsewhere."""
+    if wireguard.is_address(host):
+        return not ipaddress.ip_address(host).is_global
+    return "." not in host or host.endswith((".home.arpa", ".internal", ".lan", ".local"))
 
 
 def converge(inventory: str) -> None:
@@ -148,7 +162,10 @@ def converge(inventory: str) -> None:
     command = ["ansible-playbook", "-i", inventory, *PLAYBOOKS]
     if subprocess.run(command, cwd=ROOT, check=False).returncode:
         plays = " or ".join(PLAYBOOKS)
-        raise CannotRead(f"{plays} failed, see above; {inventory} knows of the device already: run the same line again")
+        raise CannotRead(
+            f"{plays} failed, see above; what was asked for is written down already: "
+            "run the same line again, or site.yml where a device was taken out"
+        )
 
 
 def add(inventory: str, name: str, public: str, new: bool) -> None:
@@ -170,6 +187,9 @@ def add(inventory: str, name: str, public: str, new: bool) -> None:
         print(f"Scan this with the WireGuard app, or import {vpn.file(name)}. Then delete that file: it is the key.")
     else:
         print(f"{vpn.file(name)}: add the private key that the device has made, and import it there.")
+    if not devices[name].get("endpoint") and all(in_house(machine.endpoint) for machine in vpn.machines()):
+        print("It works in the house only: set wireguard_endpoint to a name or an address under which the house")
+        print("is reached from afar, and run the same line again.")
 
 
 def remove(inventory: str, name: str) -> None:

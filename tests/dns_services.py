@@ -52,7 +52,7 @@ class DnsServices(http.server.ThreadingHTTPServer):
     What a name leads to stands in `duck` (label -> settings) and `records` (Cloudflare's, with ids). `address` is what
     the services see, `wrong` what the second one says instead, `six` what /see/six says. `status` and `headers` take
     the place of every answer of the provider, `moved` sends its callers elsewhere, `hidden` texts are not told by DNS
-    yet.
+    yet, and `deaf` is how many questions for texts get no answer.
     """
 
     daemon_threads = True
@@ -73,7 +73,7 @@ class DnsServices(http.server.ThreadingHTTPServer):
         self.records: list[dict[str, Any]] = []
         self.asked: list[str] = []
         self.address, self.wrong, self.six = "93.184.216.34", "", ""
-        self.status, self.moved, self.hidden = 0, False, False
+        self.status, self.moved, self.hidden, self.deaf = 0, False, False, 0
         self.headers: dict[str, str] = {}
 
     @property
@@ -108,6 +108,10 @@ class _Talk(http.server.BaseHTTPRequestHandler):
             wrong = self.server.wrong if path == "/see/second" else ""
             trace = f"fl=1\nip={wrong or self.server.address}\nts=2\n"
             return self.answer(200, trace if path == "/see/first" else (wrong or self.server.address) + "\n")
+        if path == "/dns-query" and self.server.deaf:
+            self.server.deaf -= 1
+            self.close_connection = True
+            return None
         if path == "/dns-query":
             found = [
                 {"name": given["name"], "type": 16, "data": f'"{text}"'} for text in self.server.texts(given["name"])

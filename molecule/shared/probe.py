@@ -54,7 +54,13 @@ class Outside:
 
     def declared(self) -> list[firewall.Door]:
         """The doors that the machine was given by its last run."""
-        return firewall.read_doors(json.loads(inside(self.pi, "cat", "/etc/pi-commerce/firewall/doors.json")))
+        try:
+            written = inside(self.pi, "cat", "/etc/pi-commerce/firewall/doors.json")
+        except virtual_pi.VirtualPiError as error:
+            raise virtual_pi.VirtualPiError(
+                f"{error}; the first run of site.yml declares what is open: `make up`"
+            ) from error
+        return firewall.read_doors(json.loads(written))
 
     def differences(self) -> list[str]:
         """What is open and should not be, with who opened it; and what should be and is not. Empty: all is well."""

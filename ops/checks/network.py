@@ -12,8 +12,6 @@ from report import Finding
 from checks.base import Check, drift
 from checks.files import written
 
-_RULES = ("user.rules", "after.rules", "user6.rules", "after6.rules")
-
 
 class Firewall(Check):
     """The rules in the kernel, against those in UFW's files that the roles write."""
@@ -24,15 +22,21 @@ class Firewall(Check):
         """Take the rules from the files' contents."""
         super().__init__(steps)
         files = dict(written(self.of("file_tree")))
-        texts = [files.get(f"/etc/ufw/{name}", "") for name in _RULES]
-        self.wanted = {"ip": texts[0] + texts[1], "ip6": texts[2] + texts[3]} if all(texts) else {}
+        names = {
+            family: [f"/etc/ufw/{name}{six}.rules" for name in network_state.CHAINS]
+            for family, six in network_state.FAMILIES.items()
+        }
+        whole = all(name in files for wanted in names.values() for name in wanted)
+        self.wanted = {family: "".join(files[name] for name in names[family]) for family in names} if whole else {}
 
     def question(self) -> str:
         """The rules of both families."""
         if not self.wanted:
             return ""
         return "set -eu\n" + "".join(
-            f"{family}tables -w -S >/dev/null\n{family}tables -w -S | sed 's/^/{family}|/'\n" for family in self.wanted
+            f"{command} >/dev/null\n{command} | sed 's/^/{family}|/'\n"
+            for family in self.wanted
+            for command in map(" ".join, network_state.asked(family))
         )
 
     def judge(self, answer: Answer) -> Iterator[Finding]:

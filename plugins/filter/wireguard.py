@@ -51,6 +51,20 @@ def known_key(folder: Path, name: str) -> str:
     return path.read_text(encoding="utf-8").strip() if path.exists() else ""
 
 
+def wireguard_problem(
+    machines: Sequence[Mapping[str, Any]],
+    devices: Mapping[str, Mapping[str, Any]],
+    networks: Sequence[str],
+    attached: Sequence[str] = (),
+) -> str:
+    """Why the members do not fit together, or beside the networks that the machine is attached to; empty if they do."""
+    try:
+        wireguard.refuse_clashes([Machine(**entry) for entry in machines], devices, Networks(*networks), attached)
+    except WireguardError as error:
+        return str(error)
+    return ""
+
+
 def wireguard_files(
     name: str,
     machines: Sequence[Mapping[str, Any]],
@@ -92,4 +106,5 @@ class FilterModule:
             "wireguard_devices": wireguard_devices,
             "wireguard_files": wireguard_files,
             "wireguard_machines": wireguard_machines,
+            "wireguard_problem": wireguard_problem,
         }

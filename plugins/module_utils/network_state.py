@@ -14,25 +14,51 @@ OWN = re.compile(r"lo$|docker|br-|pi-|veth|virbr|wg|tun|tap|dummy")
 ONLY_DROPS = "-j DOCKER-ISOLATION-STAGE-1"
 GUARD_MARK = "/var/lib/pi-commerce/guard/armed.json"
 PRIVATE6 = ipaddress.ip_network("fc00::/7")
+FAMILIES = {"ip": "", "ip6": "6"}
+# UFW's chains with the machine's own rules, by the file that holds them.
+CHAINS = {
+    "before": ("ufw{six}-before-input",),
+    "user": ("ufw{six}-user-input",),
+    "after": ("DOCKER-USER", "pi-containers", "pi-refused"),
+}
+NOBODY = {"client": "", "home": ""}
+LOOPBACK = {"ip": "127.0.0.0/8", "ip6": "::1/128"}
 
 
 def read() -> dict:
-    """`ssh` (see `sshd` and `login`), `attached` networks, whether the firewall is at work and the guard armed, ..."""
+    """What `state` says, with what only the machine itself can see."""
     in_force = rules_in_force()
+    found = state(output("ip", "-json", "address"), output("sshd", "-T"), active("ssh.socket"))
     return {
-        "ssh": {
-            **sshd(output("sshd", "-T")),
-            **login("/proc", os.getppid()),
-            "socket": active("ssh.socket"),
-            "problem": complaint("sshd", "-t"),
-        },
-        "attached": attached(json.loads(output("ip", "-json", "address") or "[]")),
+        **found,
+        "ssh": {**found["ssh"], **login("/proc", os.getppid()), "problem": complaint("sshd", "-t")},
         "guard_armed": os.path.exists(GUARD_MARK),
         "firewall_running": "-N ufw-user-input" in in_force["ip"].splitlines(),
         "firewall_problems": firewall_problems(in_force, rule_files("/etc/ufw")),
         "docker_bypass": active("docker.service") and bypass(in_force["ip"]),
         "legacy_tables": legacy_tables(legacy("ip"), legacy("ip6")),
-        "iptables_backend": backend(output("iptables", "--version")),
+        "iptables_backends": sorted({backend(output(f"{family}tables", "--version")) for family in FAMILIES} - {""}),
+    }
+
+
+def state(addresses: str, settings: str, socket: bool) -> dict:
+    """The network of a machine where nothing is wrong and nobody is connected.
+
+    `ssh` (see `sshd` and `login`; `socket`: systemd owns the port; `problem`: what `sshd -t` says), `attached` and
+    `neighbours` (networks), `guard_armed`, `firewall_running`, `firewall_problems` (texts), `docker_bypass`,
+    `legacy_tables` and `iptables_backends`. Of what `ip -json address` and `sshd -T` print.
+    """
+    networks = attached(json.loads(addresses or "[]"))
+    return {
+        "ssh": {**sshd(settings), **NOBODY, "socket": socket, "problem": ""},
+        "attached": networks,
+        "neighbours": neighbours(networks),
+        "guard_armed": False,
+        "firewall_running": True,
+        "firewall_problems": [],
+        "docker_bypass": False,
+        "legacy_tables": False,
+        "iptables_backends": ["nf_tables"],
     }
 
 
@@ -72,7 +98,7 @@ def sshd(settings: str) -> dict:
 
 
 def login(proc: str, pid: int) -> dict:
-    """The connection by which the process `pid` came in: `client` (address), `port` here, `home`; "", 0, "" for none.
+    """The connection by which the process `pid` came in: `client` (address) and `home`; empty for none.
 
     sudo does not pass SSH_CONNECTION on, but some process on the way here has it.
     """
@@ -87,26 +113,31 @@ def login(proc: str, pid: int) -> dict:
             break
         known = dict(entry.split("=", 1) for entry in environment if "=" in entry)
         if "SSH_CONNECTION" in known:
-            client, _, _, port = known["SSH_CONNECTION"].split()
-            return {"client": client, "port": int(port), "home": known.get("HOME", "")}
+            return {"client": known["SSH_CONNECTION"].split()[0], "home": known.get("HOME", "")}
         pid = parent
-    return {"client": "", "port": 0, "home": ""}
+    return dict(NOBODY)
 
 
 def attached(interfaces: list) -> list:
-    """Networks (CIDR) that begin at this machine's own sockets, of what `ip -json address` prints.
-
-    Of IPv6 only those that stay: a provider gives a house other public ones any day.
-    """
+    """Networks (CIDR) that begin at this machine's own sockets, of what `ip -json address` prints."""
     found = set()
     for interface in interfaces:
         if OWN.match(interface["ifname"]):
             continue
         for address in interface["addr_info"]:
             network = ipaddress.ip_network(f"{address['local']}/{address['prefixlen']}", strict=False)
-            if address["scope"] == "global" and (network.version == 4 or network.network_address in PRIVATE6):
+            if address["scope"] == "global":
                 found.add(str(network))
     return sorted(found)
+
+
+def neighbours(networks: list) -> list:
+    """Those of the attached networks in which only the house is: in a public one are a provider's other customers.
+
+    Of IPv6 only those that stay, for a provider gives a house other public ones any day.
+    """
+    parsed = [ipaddress.ip_network(network) for network in networks]
+    return [str(net) for net in parsed if (net.is_private if net.version == 4 else net.network_address in PRIVATE6)]
 
 
 def legacy(family: str) -> str:
@@ -125,15 +156,20 @@ def legacy_tables(*saved: str) -> bool:
 
 
 def rules_in_force() -> dict:
-    """What iptables prints of each family's filter."""
-    return {family: output(f"{family}tables", "-w", "-S") for family in ("ip", "ip6")}
+    """What iptables prints of each family: its filter, and what is dropped before anybody looks at it."""
+    return {family: "".join(output(*command) for command in asked(family)) for family in FAMILIES}
+
+
+def asked(family: str) -> tuple:
+    """The commands that print a family's rules."""
+    return (f"{family}tables", "-w", "-S"), (f"{family}tables", "-w", "-t", "raw", "-S", "PREROUTING")
 
 
 def rule_files(folder: str) -> dict:
-    """UFW's rules for ports and for Docker's chain, by family, as they are written; nothing where a file is missing."""
+    """UFW's rules by family, as they are written; nothing where a file is missing."""
     texts = {"ip": "", "ip6": ""}
-    for family, six in (("ip", ""), ("ip6", "6")):
-        for name in ("user", "after"):
+    for family, six in FAMILIES.items():
+        for name in CHAINS:
             try:
                 with open(f"{folder}/{name}{six}.rules", encoding="utf-8") as source:
                     texts[family] += source.read()
@@ -149,19 +185,21 @@ def firewall_problems(in_force: dict, written: dict) -> list:
     """
     problems = []
     for family, text in written.items():
-        six = "6" if family == "ip6" else ""
+        six = FAMILIES[family]
         lines = in_force[family].splitlines()
+        incoming = next((line for line in lines if line.startswith("-A INPUT ")), "")
+        if not incoming.startswith(f"-A INPUT -j ufw{six}-"):
+            problems.append(f"{family}tables: other rules of INPUT are asked before UFW's")
+        if f"-A PREROUTING -d {LOOPBACK[family]} ! -i lo -j DROP" not in lines:
+            problems.append(f"{family}tables: lets packets from outside in to {LOOPBACK[family]} (table raw)")
         passing = [line for line in lines if line.startswith("-A FORWARD ") and not line.endswith(ONLY_DROPS)]
         if passing[:1] != ["-A FORWARD -j DOCKER-USER"]:
             problems.append(f"{family}tables: other rules of FORWARD are asked before the chain DOCKER-USER")
         for policy in ("-P INPUT DROP", "-P FORWARD DROP"):
             if policy not in lines:
                 problems.append(f"{family}tables: lacks the policy {policy}")
-        for chain, last in (
-            (f"ufw{six}-user-input", ""),
-            ("DOCKER-USER", "-A DOCKER-USER -j DROP"),
-            ("pi-containers", ""),
-        ):
+        for chain in (name.format(six=six) for names in CHAINS.values() for name in names):
+            last = "-A DOCKER-USER -j DROP" if chain == "DOCKER-USER" else ""
             wanted, found = (
                 [line for line in rules if line.startswith(f"-A {chain} ")] for rules in (text.splitlines(), lines)
             )

@@ -67,6 +67,16 @@ def is_network(value: Any) -> bool:
     return isinstance(value, str)
 
 
+def is_house(value: Any) -> bool:
+    """Whether the text is a network that may be somebody's house: not so wide that Docker's networks are in it."""
+    if not is_network(value):
+        return False
+    network = ipaddress.ip_network(value)
+    if isinstance(network, ipaddress.IPv4Network):
+        return not ipaddress.IPv4Network("172.16.0.0/12").subnet_of(network)
+    return network.prefixlen > 0
+
+
 def is_port(value: Any) -> bool:
     """Whether the text is a port with its protocol, such as 2377/tcp."""
     match = re.fullmatch(r"(\d{1,5})/(tcp|udp)", str(value))
@@ -230,7 +240,7 @@ RULES: dict[str, Rule] = {
     ),
     "firewall_ssh_ports": _each(_whole(1, 65535)),
     "guard_seconds": _whole(20, 3600),
-    "lan_networks": _each(Rule("a network such as 192.168.7.0/24", is_network)),
+    "lan_networks": _each(Rule("the network of a house such as 192.168.7.0/24, with no container in it", is_house)),
     "n8n_heap_mib": _whole(384, 65536),
     "n8n_start_seconds": _whole(30, 3600),
     "n8n_owner_email": _matching("an e-mail address", r"[^\s@\"'<>]+@([a-z0-9A-Z-]+\.)+[a-zA-Z][a-z0-9A-Z-]+"),
@@ -323,6 +333,7 @@ def judge(
         problems += _check_pair(values.get("proxy_certificate", ""), values.get("proxy_certificate_key", ""), now)
         problems += _check_entrance(values)
         problems += _check_numbers(values)
+        problems += _check_sources(values.get("proxy_sources", {}), values.get("proxy_limits", {}))
     return problems
 
 
@@ -386,6 +397,15 @@ def _check_numbers(values: Mapping[str, Any]) -> list[Finding]:
     return problems
 
 
+def _check_sources(sources: Mapping[str, Any], classes: Mapping[str, Any]) -> list[Finding]:
+    """Request classes for some networks alone: one that is misspelt would stay open for everybody."""
+    return [
+        Finding("refuse", "proxy_sources", f"names {name}, which is no class", f"name one of {', '.join(classes)}")
+        for name in sources
+        if name not in classes
+    ]
+
+
 def _check_entrance(values: Mapping[str, Any]) -> list[Finding]:
     """What the way of the entrance needs besides."""
     way = str(values.get("proxy_entrance"))
@@ -401,6 +421,12 @@ def _check_entrance(values: Mapping[str, Any]) -> list[Finding]:
                 values.get("proxy_exposure") == "public",
                 f"proxy_exposure is {values.get('proxy_exposure')}: Cloudflare could not come",
                 "set it to public",
+            ),
+            (
+                not (public and values.get("wireguard_peers"))
+                or values.get("wireguard_endpoint") != values.get("site_address"),
+                f"wireguard_endpoint is {values.get('wireguard_endpoint')}: Cloudflare, to which it leads, has no VPN",
+                "set it to a name or address of the house",
             ),
         ],
         "acme": [

@@ -10,6 +10,7 @@ import base64
 import binascii
 import hashlib
 import ipaddress
+import itertools
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -158,8 +159,21 @@ def preshared_key(secret: str, public: str) -> str:
     return base64.b64encode(HKDF(algorithm=SHA256(), length=32, salt=None, info=info).derive(secret.encode())).decode()
 
 
-def refuse_clashes(machines: Iterable[Machine], devices: Mapping[str, Mapping[str, Any]]) -> None:
-    """Raise WireguardError where two members have one number, one key or one name."""
+def overlap(one: str, other: str) -> bool:
+    """Whether two networks have an address in common."""
+    return ipaddress.ip_network(one).overlaps(ipaddress.ip_network(other))
+
+
+def refuse_clashes(
+    machines: Iterable[Machine],
+    devices: Mapping[str, Mapping[str, Any]],
+    networks: Networks,
+    attached: Iterable[str] = (),
+) -> None:
+    """Raise WireguardError where two members have one number, one key or one name, or where networks overlap.
+
+    `attached` are the networks in which a machine is anyway: by a second way there it would lose the first.
+    """
     rows = [(one.name, one.number, one.public_key, f"wireguard_number or the key of {one.name}") for one in machines]
     rows += [(name, entry["number"], entry["public_key"], f"wireguard_peers.{name}") for name, entry in devices.items()]
     for what, index in (("name", 0), ("number", 1), ("public key", 2)):
@@ -170,6 +184,14 @@ def refuse_clashes(machines: Iterable[Machine], devices: Mapping[str, Mapping[st
                     f"{seen[row[index]]} and {row[0]} have the same {what} in the VPN ({row[index]}): change {row[3]}"
                 )
             seen[row[index]] = row[0]
+    places = [("this machine", network, "") for network in attached]
+    names = ("wireguard_network", "wireguard_network6")
+    places += [("the VPN", text, name) for name, text in zip(names, networks, strict=True) if text]
+    for name, entry in devices.items():
+        places += [(name, str(network), f"wireguard_peers.{name}.networks") for network in entry.get("networks", [])]
+    for (one, first, _), (other, second, place) in itertools.combinations(places, 2):
+        if one != other and overlap(first, second):
+            raise WireguardError(f"{one} and {other} have addresses in common ({first}, {second}): change {place}")
 
 
 def next_number(machines: Iterable[Machine], devices: Mapping[str, Mapping[str, Any]]) -> int:
@@ -195,7 +217,7 @@ def peers_of(
 
     Raises WireguardError.
     """
-    refuse_clashes(machines, devices)
+    refuse_clashes(machines, devices, networks)
     found = []
     for other in machines:
         first, second = sorted((own, other), key=lambda one: one.number)
@@ -220,7 +242,9 @@ def machine_config(own: Machine, peers: Sequence[Peer], networks: Networks) -> s
     The interface notes its shape when it comes up: what `wg syncconf` cannot change. Names of endpoints are left out,
     because a name that cannot be looked up would keep the whole interface from coming up (see `endpoints`).
     """
-    routes = [network for peer in peers for network in peer.allowed if not network.endswith(("/32", "/128"))]
+    # What lies in the VPN's own networks has a way already.
+    inside = [text for text in networks if text]
+    routes = [text for peer in peers for text in peer.allowed if not any(overlap(text, network) for network in inside)]
     interface = [*(f"Address = {address}" for address in networks.interface(own.number)), f"ListenPort = {own.port}"]
     shape = hashlib.sha256("\n".join(interface + sorted(routes)).encode()).hexdigest()[:16]
     lines = [

@@ -155,12 +155,17 @@ DRIFTS = [
         touches=("/etc/ufw/user.rules", "/etc/ufw/user6.rules"),
     ),
     Drift(
-        "emptied chain of the firewall",
-        "iptables -w -F DOCKER-USER",
+        "emptied chains of the firewall",
+        "iptables -w -F DOCKER-USER; ip6tables -w -F pi-refused; iptables -w -t raw -F PREROUTING",
         # A check cannot load it.
         shown=(),
-        audit=("iptables: chain DOCKER-USER has other rules than UFW's files",),
-        restored="iptables -w -S DOCKER-USER | grep -qx -- '-A DOCKER-USER -j DROP'",
+        audit=(
+            "iptables: chain DOCKER-USER has other rules than UFW's files",
+            "ip6tables: chain pi-refused has other rules than UFW's files",
+            "iptables: lets packets from outside in to 127.0.0.0/8",
+        ),
+        restored="iptables -w -S DOCKER-USER | grep -qx -- '-A DOCKER-USER -j DROP'"
+        " && ip6tables -w -S pi-refused | grep -q REJECT && iptables -w -t raw -S PREROUTING | grep -q 127.0.0.0/8",
         touches=("/etc/ufw/user.rules", "/etc/ufw/user6.rules"),
         batch=2,
     ),

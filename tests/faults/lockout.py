@@ -9,12 +9,14 @@ from typing import Any
 import machine
 
 # Done by the machine itself in the middle of a change, once: after the firewall was loaded, or after the SSH server has
-# read its settings. Neither hook is part of what the roles write.
+# read its settings, or after the VPN has come up. No hook is part of what the roles write.
 FIREWALL, SERVER = "/etc/ufw/after.init", "/run/systemd/system/ssh.service.d/fault.conf"
+TUNNEL = "/run/systemd/system/wg-quick@wg0.service.d/fault.conf"
 ONCE = "[ ! -e /run/fault ] || { mv /run/fault /run/fault-done; sh /run/fault-done; }"
 HOOKS = {
     FIREWALL: f'#!/bin/sh\n[ "$1" = start ] || exit 0\n{ONCE}\n',
     SERVER: f"[Service]\nExecReload=/bin/sh -c '{ONCE}'\n",
+    TUNNEL: f"[Service]\nExecStartPost=/bin/sh -c '{ONCE}'\n",
 }
 BACK = "has put the old ones back by itself"
 NOTHING = "Nothing was changed"
@@ -63,6 +65,9 @@ FAULTS = {
     "rule for another network": Fault(NOTHING, {"firewall_sources": {"ssh": ["192.0.2.0/24"]}}),
     "rule for nobody": Fault(NOTHING, {"firewall_sources": {"ssh": []}}),
     "by VPN only, from the house": Fault(NOTHING, {"ssh_exposure": "vpn"}),
+    "by VPN only, and its last device is out": Fault(
+        NOTHING, {"ssh_exposure": "vpn", "wireguard_peers": {}, "wireguard_network": f"{machine.NETWORK}.0/24"}
+    ),
     "no port at all": Fault(NOTHING, {"firewall_ssh_ports": []}),
     "name that is nothing": Fault("has no port here", {"access_vpn": ["ssh", "grafana"]}),
     "another file is nonsense": Fault(
@@ -144,18 +149,12 @@ FAULTS = {
             sleep 0.1
         done) >/dev/null 2>&1 &""",
     ),
-    # Its networks hold this computer: the answers to it go into the tunnel.
-    "device that claims the house": Fault(
+    # The answers to this computer go into it.
+    "tunnel that swallows the house": Fault(
         BACK,
-        {
-            "wireguard_peers": {
-                "phone": {
-                    "number": 100,
-                    "public_key": "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=",
-                    "networks": [f"{machine.NETWORK}.0/30"],
-                }
-            }
-        },
+        {"wireguard_peers": {"phone": {"number": 100, "public_key": "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="}}},
+        during="ip route add CONTROLLER/32 dev wg0",
+        hook=TUNNEL,
         after="rm -rf /etc/wireguard /etc/cron.d/pi-commerce-vpn /usr/local/sbin/pi-commerce-vpn",
         stays=True,
     ),

@@ -168,6 +168,15 @@ INPUTS: dict[str, Case] = {
     "address of another machine": Case(
         ("port", "192.0.2.1:443/tcp cannot be bound", "proxy_bind_address"), {"proxy_bind_address": "192.0.2.1"}
     ),
+    "two sites with one network": Case(
+        ("cellar and office have addresses in common", "192.168.178.0/24", "change wireguard_peers.office.networks"),
+        {
+            "wireguard_peers": {
+                name: {"number": number, "public_key": key * 43 + "=", "networks": ["192.168.178.0/24"]}
+                for name, number, key in (("cellar", 100, "A"), ("office", 101, "E"))
+            }
+        },
+    ),
     # Secrets and the vault
     "short password": Case(
         ("secrets_values", "n8n_owner_password", "8 characters", "Choose another value"),

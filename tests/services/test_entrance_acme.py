@@ -153,7 +153,7 @@ def test_certificate_is_issued_put_into_force_and_renewed_before_it_ends(pi: Pi,
     assert pi.certificate().serial_number == first.serial_number
     assert pi.shell(f"cat {FOLDER}/reloads") == reloads
     # One that ends within the month: dehydrated sees that it is due by itself.
-    made = f"{PRIVATE}/acme/certs/{NAMES[provider]}"
+    made = f"{PRIVATE}/acme/certs/*/{NAMES[provider]}"
     soon = f"-days 20 -subj /CN=x -addext subjectAltName=DNS:{NAMES[provider]} -out soon.pem"
     pi.shell(f"cd {made} && openssl req -x509 -key privkey.pem {soon} && cat soon.pem > $(readlink -f cert.pem)")
     pi.shell("pi-commerce-entrance renew")

@@ -44,7 +44,7 @@ ITEMS: dict[str, tuple[str, Callable[[Document], bool]]] = {
     "5.10": ("no network of the host", lambda one: host(one)["NetworkMode"] != "host"),
     "5.11": (
         "a memory limit",
-        lambda one: host(one)["Memory"] > 0 and host(one)["MemorySwap"] <= 2 * host(one)["Memory"],
+        lambda one: 0 < host(one)["MemorySwap"] <= 2 * host(one)["Memory"],
     ),
     "5.12": ("a processor limit", lambda one: host(one)["NanoCpus"] > 0),
     "5.13": ("a root that is read-only", lambda one: host(one)["ReadonlyRootfs"] is True),

@@ -60,7 +60,9 @@ def test_editor_gets_its_news_by_websocket() -> None:
     assert " 401 " in push("n8n-auth=nothing")[0]
 
 
-@pytest.mark.parametrize("path", ["/metrics", "/metrics/", "/healthz/readiness"])
+@pytest.mark.parametrize(
+    "path", ["/metrics", "/metrics/", "/METRICS", "/healthz/readiness", "/Healthz/readiness", "/WEBHOOK/health-echo"]
+)
 def test_what_tells_about_the_inside_stays_inside(path: str) -> None:
     assert machine.request(path).status == 404
 

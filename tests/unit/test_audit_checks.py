@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import gather
+import network_state
 import pytest
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
@@ -416,11 +417,16 @@ RULES = step(
     + [
         {"path": f"ufw/after{six}.rules", "content": "-A DOCKER-USER -i docker0 -j RETURN\n-A DOCKER-USER -j DROP\n"}
         for six in ("", "6")
+    ]
+    + [
+        {"path": f"ufw/before{six}.rules", "content": f"-A ufw{six}-before-input -i lo -j ACCEPT\n"}
+        for six in ("", "6")
     ],
 )
 IN_FORCE = "".join(
     f"{family}|-P INPUT DROP\n{family}|-P FORWARD DROP\n{family}|-A ufw{six}-user-input -p tcp --dport 22 -j ACCEPT\n"
-    f"{family}|-A FORWARD -j DOCKER-USER\n"
+    f"{family}|-A INPUT -j ufw{six}-before-logging-input\n{family}|-A ufw{six}-before-input -i lo -j ACCEPT\n"
+    f"{family}|-A PREROUTING -d {network_state.LOOPBACK[family]} ! -i lo -j DROP\n{family}|-A FORWARD -j DOCKER-USER\n"
     f"{family}|-A DOCKER-USER -i docker0 -j RETURN\n{family}|-A DOCKER-USER -j DROP\n"
     for family, six in (("ip", ""), ("ip6", "6"))
 )
@@ -448,6 +454,9 @@ def test_firewall_as_declared() -> None:
             "iptables: other rules of FORWARD are asked before",
         ),
         ("ip6|-A FORWARD -j DOCKER-USER\n", "", "ip6tables: other rules of FORWARD are asked before"),
+        ("ip|-A INPUT", "ip|-A INPUT -j ACCEPT\nip|-A INPUT", "iptables: other rules of INPUT are asked before UFW's"),
+        ("ip6|-A PREROUTING", "ip6|-A ELSEWHERE", "ip6tables: lets packets from outside in to ::1/128"),
+        ("ip|-A ufw-before-input", "ip|-A ufw-elsewhere", "iptables: chain ufw-before-input"),
         ("ip6|-A ufw6-user-input", "ip6|-A ufw6-elsewhere", "ip6tables: chain ufw6-user-input"),
     ],
 )

@@ -10,20 +10,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import network_state
 import plays
 import pytest
 import wireguard
 
 PASSWORD = "the password of this test"
 NETWORK = {
-    "ssh": {"ports": [22], "passwords": False, "socket": False, "client": "", "home": "", "problem": ""},
+    **network_state.state("", "port 22\n", socket=False),
     "attached": ["192.168.7.0/24"],
-    "legacy_tables": False,
-    "iptables_backend": "",
-    "guard_armed": False,
-    "firewall_running": True,
-    "firewall_problems": [],
-    "docker_bypass": False,
+    "neighbours": ["192.168.7.0/24"],
 }
 DEBIAN_13 = {
     "os_id": "debian",

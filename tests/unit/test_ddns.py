@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import plays
 import pytest
+import yaml
 from dns_services import TOKEN, DnsServices
 from pi_ddns import __main__ as program
 from pi_ddns import address, settings, state
@@ -209,10 +212,39 @@ def test_failures_wait_longer_each_time_and_success_ends_them(host: Host, server
     assert (host.state().failures, host.state().error) == (0, "")
 
 
+def test_line_that_is_down_is_looked_at_every_time_and_spares_the_provider_as_before(
+    host: Host, server: DnsServices
+) -> None:
+    host.run("update")
+    server.address = ""
+    waits = []
+    for _ in range(6):
+        host.run("update", "--now")
+        waits.append(round((host.state().until - time.time()) / 60))
+    assert waits == [5] * 6
+    # Back, and elsewhere; the provider has not failed for long.
+    server.address, server.status = MOVED, 503
+    host.run("update", "--now")
+    assert round((host.state().until - time.time()) / 60) == 5
+
+
+def test_months_of_failures_end_like_minutes_of_them() -> None:
+    kept = State(begun_at=1000)
+    for _ in range(2000):
+        kept.failed(2000, DdnsError("away"), 300)
+    assert (kept.failures, kept.until) == (2000, 2000 + state.LONGEST)
+
+
 def test_provider_that_asks_to_wait_is_left_alone(host: Host, server: DnsServices) -> None:
     server.status, server.headers = 429, {"Retry-After": "1200"}
     host.run("update")
     assert host.state().until - time.time() > 1100
+
+
+def test_error_answer_that_breaks_off_is_kept_as_a_failure(host: Host, server: DnsServices) -> None:
+    server.status, server.headers = 503, {"Transfer-Encoding": "chunked"}
+    assert host.run("update") == 1
+    assert "answers what is no HTTP (IncompleteRead)" in host.state().error
 
 
 def test_wait_from_a_clock_that_was_wrong_does_not_count() -> None:
@@ -253,6 +285,20 @@ def test_wrong_token_is_told_at_once_and_shown_nowhere(
     assert "wrong-" not in seen
 
 
+def test_alarm_is_over_when_it_works_again_and_not_when_something_else_fails(host: Host, server: DnsServices) -> None:
+    host.run("update")
+    (host.folder / "token").write_text("wrong-" + TOKEN)
+    server.address = MOVED
+    assert host.run("update") == 2
+    server.status = 503
+    assert host.run("update", "--now") == 1
+    assert "--clear" not in host.told()
+    server.status = 0
+    (host.folder / "token").write_text(TOKEN)
+    assert host.run("update", "--now") == 0
+    assert host.told().count("--clear") == 1
+
+
 def test_token_follows_no_redirect(host: Host, server: DnsServices, capfd: pytest.CaptureFixture[str]) -> None:
     server.moved = True
     assert host.run("update") == 1
@@ -280,6 +326,10 @@ def test_names_that_are_not_the_providers_are_refused(host: Host, server: DnsSer
     server.records = [{"id": n, "type": "A", "name": "shop.example", "content": "192.0.2.1"} for n in "ab"]
     assert host.run("update", "--now") == 2
     assert "has 2 A records" in host.state().error
+    assert host.run("status") == 2
+    server.records.pop()
+    assert host.run("update", "--now") == 0
+    assert host.run("status") == 0
 
 
 @pytest.mark.parametrize("provider", APIS)
@@ -310,6 +360,20 @@ def test_text_that_nobody_can_read_is_said(
     assert "its text cannot be read" in capsys.readouterr().err
 
 
+def test_resolver_that_does_not_answer_once_is_asked_again(
+    host: Host, server: DnsServices, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(program, "VISIBLE_SECONDS", 6)
+    text = ("present", "--wait", "_acme-challenge.corner.duckdns.org", "proof")
+    server.deaf = 2
+    assert host.run(*text) == 0
+    assert server.deaf == 0
+    monkeypatch.setattr(program, "VISIBLE_SECONDS", 0)
+    server.deaf = 1000
+    assert host.run(*text) == 1
+    assert "after 0 s; 127.0.0.1:" in capsys.readouterr().err
+
+
 def test_two_at_once_are_refused_and_half_a_state_is_asked_again(host: Host, server: DnsServices) -> None:
     known = settings.load(host.folder / "settings.json")
     with state.locked(known.folder):
@@ -318,6 +382,37 @@ def test_two_at_once_are_refused_and_half_a_state_is_asked_again(host: Host, ser
     (host.folder / "state/state.json").write_text('{"sent": ')
     assert host.run("update") == 0
     assert len(server.changes()) == 2
+
+
+@pytest.fixture
+def answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Stands for a program that ends with a code."""
+
+    def make(code: int) -> None:
+        (tmp_path / "pi-commerce-ddns").write_text(f"#!/bin/sh\nexit {code}\n")
+        (tmp_path / "pi-commerce-ddns").chmod(0o755)
+
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    return make
+
+
+@pytest.mark.parametrize(("code", "well"), [(0, True), (1, True), (2, True), (75, True), (127, False)])
+def test_name_that_cannot_be_sent_does_not_keep_the_shop_from_coming_up(
+    answers: Callable[[int], None], code: int, well: bool
+) -> None:
+    answers(code)
+    written = yaml.safe_load((plays.ROOT / "roles/ddns/tasks/present.yml").read_text())[-1]["file_tree"]
+    assert (subprocess.run(["/bin/sh", "-c", written["apply"]], check=False).returncode == 0) == well
+
+
+@pytest.mark.parametrize(("code", "well"), [(1, True), (2, False)])
+def test_verify_fails_on_what_only_a_person_can_mend(
+    tmp_path: Path, answers: Callable[[int], None], code: int, well: bool
+) -> None:
+    answers(code)
+    asked = yaml.safe_load((plays.ROOT / "roles/verify/tasks/main.yml").read_text())[-1]
+    status, output = plays.play(tmp_path, [{**asked, "vars": {"ddns_provider": "duckdns"}}])
+    assert (status == 0) == well, output
 
 
 def test_metrics_say_when_it_was_confirmed(host: Host) -> None:

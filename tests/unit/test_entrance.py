@@ -16,7 +16,7 @@ import pytest
 from cryptography import x509
 from dns_services import certificate
 from pi_entrance import __main__ as program
-from pi_entrance import cloudflare, settings, tls
+from pi_entrance import acme, cloudflare, settings, tls
 from pi_entrance.errors import EntranceError
 
 NAMES = ["192.168.7.10", "shop-pi", "localhost"]
@@ -211,6 +211,36 @@ def test_public_authority_that_does_not_answer_leaves_a_certificate_of_our_own(h
     assert host.run("status") == 1
     host.configure("acme")
     assert host.run("renew") == 1, "no public authority vouches for an address"
+
+
+def test_certificate_of_another_name_or_authority_does_not_pass_for_the_one_that_is_wanted(host: Host) -> None:
+    authority, key = host.folder / "public.pem", host.folder / "public.key"
+    for path, text in zip((authority, key), tls.make_authority("public", ["shop.example"]), strict=True):
+        path.write_text(text)
+    issued = tls.issue(authority, key, ["shop.example"])
+    first = {"names": ["shop.example", "shop-pi"], "acme_server": "https://127.0.0.1:1/first"}
+    host.configure("acme", **first)
+    made = acme.made(settings.load(host.folder / "settings.json"))
+    made.mkdir(parents=True)
+    for folder, names in (
+        (made, ("fullchain.pem", "privkey.pem")),
+        (host.folder / "proxy/tls", ("cert.pem", "key.pem")),
+    ):
+        for name, text in zip(names, issued, strict=True):
+            (folder / name).write_text(text)
+
+    def told() -> str:
+        (host.folder / "told").unlink(missing_ok=True)
+        assert host.run("renew") == 1, "no authority answers"
+        assert host.pair() == issued
+        return host.text("told").splitlines()[0]
+
+    assert (told(), host.run("status")) == ("--key entrance --clear", 0)
+    assert f"CERTDIR={made.parent}\n" in host.text("private/acme/config")
+    wanted = "--key entrance --level warning no public certificate for the entrance"
+    for changes in ({"names": ["other.example"]}, {"acme_server": "https://127.0.0.1:1/second"}):
+        host.configure("acme", **{**first, **changes})
+        assert (told(), host.run("status")) == (wanted, 1)
 
 
 def test_authority_is_printed_for_devices(host: Host, capsys: pytest.CaptureFixture[str]) -> None:

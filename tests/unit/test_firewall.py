@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import copy
 import itertools
+import json
 import re
+from pathlib import Path
 from typing import Any
 
 import catalog
 import firewall
+import network_state
+import plays
 import pytest
 from catalog_samples import TEXTS
 from firewall import ufw
@@ -131,6 +135,8 @@ BAD: list[tuple[dict[str, Any], list[str]]] = [
     ({"vpn": {"port": None, "access": ["grafana"]}}, ["access_vpn", "'grafana'", "proxy, ssh"]),
     ({"sources": {"shh": ["10.0.0.0/24"]}}, ["firewall_sources", "'shh'"]),
     ({"groups": {"swarm": {"ports": ["2377/tcp"], "members": ["pi-two"]}}}, ["swarm", "'pi-two'", "ansible_host"]),
+    ({"rules": [{"name": "ssh", "port": 23, "protocol": "tcp", "exposure": "public"}]}, ["firewall_rules", "'ssh'"]),
+    ({"rules": [{"name": "proxy", "port": 23, "protocol": "tcp", "exposure": "lan"}]}, ["firewall_rules", "'proxy'"]),
     ({"groups": {"swarm": {"ports": ["2377"], "members": ["10.0.0.2"]}}}, ["firewall_group_ports", "'2377'"]),
 ]
 
@@ -162,6 +168,37 @@ def test_rules_that_would_keep_the_run_out_are_seen_before(
     assert problem
     for word in words:
         assert word in problem
+
+
+@pytest.mark.parametrize(
+    ("peers", "told"), [({"phone": {}}, "in order"), ({}, f"this run comes from {PEER}, which"), ({}, "(but nobody)")]
+)
+def test_role_refuses_who_came_by_the_vpn_where_nobody_is_in_it_any_more(
+    tmp_path: Path, peers: dict[str, Any], told: str
+) -> None:
+    network = {"attached": ["192.168.7.0/24"], "ssh": {"client": PEER, "ports": [22]}}
+    given = {
+        "_firewall_network": network,
+        "access_vpn": ["ssh"],
+        "catalog_data": {"published_ports": []},
+        "firewall_group_ports": {},
+        "firewall_reach": [],
+        "firewall_rules": [],
+        "firewall_sources": {},
+        "firewall_ssh_ports": [22],
+        "lan_networks": [],
+        "ssh_exposure": "vpn",
+        "wireguard_network": VPN[0],
+        "wireguard_peers": peers,
+        "wireguard_port": 51820,
+    }
+    tasks: list[dict[str, Any]] = [
+        {"ansible.builtin.include_vars": str(plays.ROOT / "roles/firewall/vars/main.yml")},
+        {"ansible.builtin.debug": {"msg": "{{ _firewall_problem | trim | default('in order', true) }}"}},
+    ]
+    status, output = plays.play(tmp_path, tasks, "-e", json.dumps(given))
+    assert status == 0, output
+    assert told in " ".join(output.split())
 
 
 @pytest.mark.parametrize("client", [NEIGHBOUR, "fe80::7%wlan0", PEER, ""])
@@ -201,6 +238,19 @@ def test_container_goes_to_the_internet_and_not_into_the_house(family: str, hous
     allowed = [number for number, rule in enumerate(going) if rule.endswith("-j RETURN")]
     assert max(allowed) < min(number for number, rule in enumerate(going) if rule.endswith("-g pi-refused"))
     assert "-j REJECT" in rules(rendered(f"ufw/after{family}.rules"), "pi-refused")[-1]
+
+
+@pytest.mark.parametrize("family", ["", "6"])
+def test_container_reaches_nothing_of_the_machine_itself_whoever_else_may(family: str) -> None:
+    before = rules(rendered(f"ufw/before{family}.rules"), f"ufw{family}-before-input")
+    for bridge in ("docker0", "br-+", "pi-edge"):
+        assert f"-i {bridge} -j DROP" in before
+    # What lets everybody in comes later.
+    dropped = max(number for number, rule in enumerate(before) if rule.startswith("-i ") and rule.endswith("DROP"))
+    assert [rule for rule in before[:dropped] if rule.endswith("-j ACCEPT")] == [
+        "-i lo -j ACCEPT",
+        "-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
+    ]
 
 
 def test_container_reaches_in_the_house_what_is_named() -> None:
@@ -272,3 +322,47 @@ def test_rules_follow_the_files_of_the_catalog() -> None:
     assert {row["host_port"] for row in rows} > {8443}
     assert plan(NEIGHBOUR, published=rows) == {("tcp", 22), ("tcp", 8443)}
     assert plan(NEIGHBOUR, published=[]) == {("tcp", 22)}
+
+
+def in_force(written: dict[str, str]) -> dict[str, str]:
+    """What iptables would print of rules that are all at work."""
+    found = {}
+    for family, six in network_state.FAMILIES.items():
+        found[family] = "\n".join(
+            [
+                "-P INPUT DROP",
+                "-P FORWARD DROP",
+                f"-A INPUT -j ufw{six}-before-logging-input",
+                "-A FORWARD -j DOCKER-USER",
+                f"-A PREROUTING -d {network_state.LOOPBACK[family]} ! -i lo -j DROP",
+                *(line for line in written[family].splitlines() if line.startswith("-A ")),
+            ]
+        )
+    return found
+
+
+def test_rules_in_force_are_as_they_are_written() -> None:
+    given = files()
+    written = {
+        family: "".join(given[f"ufw/{name}{six}.rules"] for name in network_state.CHAINS)
+        for family, six in network_state.FAMILIES.items()
+    }
+    assert network_state.firewall_problems(in_force(written), written) == []
+    for gone in (
+        "-P FORWARD DROP",
+        "-A FORWARD -j DOCKER-USER",
+        "-A INPUT -j ufw-before-logging-input",
+        "-A PREROUTING -d 127.0.0.0/8 ! -i lo -j DROP",
+        "-A ufw-before-input -i docker0 -j DROP",
+        "-A ufw-user-input -p tcp --dport 22 -s 192.168.7.0/24 -j ACCEPT",
+        "-A DOCKER-USER -j DROP",
+        "-A pi-containers -d 10.0.0.0/8 -g pi-refused",
+        "-A pi-refused -j REJECT --reject-with icmp-admin-prohibited",
+    ):
+        found = in_force(written)
+        assert f"{gone}\n" in found["ip"] + "\n", gone
+        found["ip"] = (found["ip"] + "\n").replace(f"{gone}\n", "")
+        assert len(network_state.firewall_problems(found, written)) == 1, gone
+    opened = in_force(written)
+    opened["ip6"] = "-A INPUT -j ACCEPT\n" + opened["ip6"]
+    assert "INPUT" in network_state.firewall_problems(opened, written)[0]

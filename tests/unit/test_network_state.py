@@ -27,7 +27,14 @@ ADDRESSES = [
 
 
 def test_attached_is_what_begins_at_the_machines_own_sockets() -> None:
-    assert network_state.attached(ADDRESSES) == ["192.168.7.0/24", "fd12::/64"]
+    assert network_state.attached(ADDRESSES) == ["192.168.7.0/24", "2001:db8:1::/64", "fd12::/64"]
+
+
+def test_who_is_attached_to_a_public_network_has_strangers_there_and_no_neighbours() -> None:
+    modem = {"ifname": "eth0", "addr_info": [{"local": "84.1.2.3", "prefixlen": 22, "scope": "global"}]}
+    attached = network_state.attached([*ADDRESSES, modem])
+    assert "84.1.0.0/22" in attached
+    assert network_state.neighbours(attached) == ["192.168.7.0/24", "fd12::/64"]
 
 
 def test_sshd_tells_its_ports_and_whether_it_takes_passwords() -> None:
@@ -49,13 +56,13 @@ def process(proc: Path, pid: int, parent: int, environment: str = "") -> None:
     [
         (
             "HOME=/home/pi\0SSH_CONNECTION=192.168.7.9 53412 192.168.7.10 22\0",
-            {"client": "192.168.7.9", "port": 22, "home": "/home/pi"},
+            {"client": "192.168.7.9", "home": "/home/pi"},
         ),
         (
             "SSH_CONNECTION=fe80::9%eth0 53412 fe80::10%eth0 2222\0",
-            {"client": "fe80::9%eth0", "port": 2222, "home": ""},
+            {"client": "fe80::9%eth0", "home": ""},
         ),
-        ("A=b\0", {"client": "", "port": 0, "home": ""}),
+        ("A=b\0", {"client": "", "home": ""}),
     ],
 )
 def test_login_is_found_behind_sudo(tmp_path: Path, environment: str, login: dict[str, object]) -> None:
@@ -68,7 +75,7 @@ def test_login_is_found_behind_sudo(tmp_path: Path, environment: str, login: dic
 
 
 def test_process_that_ended_meanwhile_is_no_login(tmp_path: Path) -> None:
-    assert network_state.login(str(tmp_path), 4711) == {"client": "", "port": 0, "home": ""}
+    assert network_state.login(str(tmp_path), 4711) == {"client": "", "home": ""}
 
 
 def test_backend_and_rules_in_the_older_tables() -> None:
@@ -88,11 +95,13 @@ def test_program_that_is_not_there_says_nothing() -> None:
     assert network_state.complaint("sh", "-c", "echo line 3: nonsense >&2; exit 255") == "line 3: nonsense"
 
 
-def test_rules_are_read_from_all_four_files_or_not_at_all(tmp_path: Path) -> None:
-    for name in ("user", "after", "user6", "after6"):
+def test_rules_are_read_from_all_files_or_not_at_all(tmp_path: Path) -> None:
+    for name in ("before", "user", "after", "before6", "user6", "after6"):
         assert network_state.rule_files(str(tmp_path)) == {}
         (tmp_path / f"{name}.rules").write_text(f"-A {name}\n")
-    assert network_state.rule_files(str(tmp_path)) == {"ip": "-A user\n-A after\n", "ip6": "-A user6\n-A after6\n"}
+    assert network_state.rule_files(str(tmp_path)) == {
+        family: f"-A before{six}\n-A user{six}\n-A after{six}\n" for family, six in (("ip", ""), ("ip6", "6"))
+    }
     assert network_state.firewall_problems({"ip": "", "ip6": ""}, {}) == []
 
 

@@ -60,6 +60,20 @@ def test_only_what_was_asked_for_is_laid_out(tmp_path: Path) -> None:
     assert (tmp_path / "etc/tls/key.pem").stat().st_mode & 0o777 == 0o640
 
 
+def test_link_comes_back_where_it_leads_to_what_lies_beside_it(tmp_path: Path) -> None:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        for name, to in (("cert.pem", "cert-2.pem"), ("out.pem", "../cert.pem"), ("root", "/"), ("up", "..")):
+            entry = tarfile.TarInfo(f"etc/tls/{name}")
+            entry.type, entry.linkname = tarfile.SYMTYPE, to
+            archive.addfile(entry)
+    for _ in range(2):
+        packed.seek(0)
+        assert lay_out(packed, ["/etc/tls"], tmp_path) == ["/etc/tls/cert.pem"]
+        assert [path.name for path in (tmp_path / "etc/tls").iterdir()] == ["cert.pem"]
+    assert os.readlink(tmp_path / "etc/tls/cert.pem") == "cert-2.pem"
+
+
 def test_clock_gives_each_step_the_time_until_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
     moments = iter([10.0, 12.5, 20.0])
     monkeypatch.setattr("time.monotonic", lambda: next(moments))

@@ -17,6 +17,13 @@ SPECS = variables.role_specs(plays.ROOT / "roles")
 NOW = datetime.datetime(2030, 6, 1, tzinfo=datetime.UTC)
 KEY = ec.generate_private_key(ec.SECP256R1())
 CERTIFICATE = certificate(KEY, 2030, 2031)
+CLOUDFLARE = {
+    "proxy_entrance": "cloudflare",
+    "proxy_pull_authority": CERTIFICATE,
+    "proxy_exposure": "public",
+    "site_address": "shop.example",
+}
+PHONE = {"phone": {"number": 100, "public_key": "k" * 43 + "="}}
 
 
 def good() -> dict[str, Any]:
@@ -82,6 +89,8 @@ BAD = [
     ("firewall_ssh_ports", [0]),
     ("guard_seconds", 10),
     ("lan_networks", ["192.168.7.x"]),
+    ("lan_networks", ["0.0.0.0/0"]),
+    ("lan_networks", ["172.16.0.0/12"]),
     ("ssh_port", 65536),
     ("ssh_port_before", 0),
     ("backup_prune_places", {"far": {"url": "nowhere"}}),
@@ -186,6 +195,14 @@ def test_impossible_value_is_refused(name: str, value: Any) -> None:
     assert "argument_specs.yml" in findings[0].remedy
 
 
+def test_class_of_requests_that_is_none_is_refused() -> None:
+    """It would be open for everybody, and look as if it were not."""
+    limits = {"editor": {"rate": "50r/s", "burst": 100, "body": "16m"}}
+    assert judge(proxy_limits=limits, proxy_sources={"editor": ["10.66.0.0/24"]}) == []
+    (finding,) = judge(proxy_limits=limits, proxy_sources={"editors": ["10.66.0.0/24"]})
+    assert (finding.check, "editors" in finding.found, "editor" in finding.remedy) == ("proxy_sources", True, True)
+
+
 def test_every_rule_is_tripped() -> None:
     assert set(variables.RULES) == {name for name, _ in BAD}
 
@@ -271,6 +288,13 @@ def test_certificate_with_its_key_passes() -> None:
             {"proxy_entrance": "cloudflare", "proxy_pull_authority": CERTIFICATE, "proxy_exposure": "vpn"},
             ["proxy_exposure is vpn: Cloudflare could not come"],
         ),
+        (
+            {**CLOUDFLARE, "wireguard_peers": PHONE, "wireguard_endpoint": "shop.example"},
+            ["wireguard_endpoint is shop.example: Cloudflare, to which it leads, has no VPN"],
+        ),
+        ({**CLOUDFLARE, "wireguard_endpoint": "shop.example"}, []),
+        ({**CLOUDFLARE, "wireguard_peers": PHONE, "wireguard_endpoint": "house.example"}, []),
+        ({**CLOUDFLARE, "wireguard_peers": PHONE, "site_address": "192.0.2.10"}, []),
         ({"proxy_entrance": "acme"}, ["ddns_provider is empty", "site_address is 192.0.2.10"]),
         (
             {"proxy_entrance": "acme", "ddns_provider": "duckdns", "site_address": "shop-pi"},

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
+import plays
 import pytest
 import vpn_client
 import wireguard
@@ -52,6 +55,35 @@ def test_device_gets_a_file_a_picture_and_an_entry(vpn: Vpn, capsys: pytest.Capt
     shown = capsys.readouterr().out
     assert any(block in shown for block in "█▀▄")
     assert private not in shown
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "entry", "told"),
+    [
+        ("192.168.178.5", {}, True),
+        ("fd12::5", {}, True),
+        ("shop-pi", {}, True),
+        ("shop-pi.local", {}, True),
+        ("8.8.8.8", {}, False),
+        ("corner.example", {}, False),
+        # It is dialled, and dials nobody.
+        ("192.168.178.5", {"endpoint": "site.example:51820"}, False),
+    ],
+)
+def test_device_that_would_work_in_the_house_only_is_told_so(
+    vpn: Vpn,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    endpoint: str,
+    entry: dict[str, str],
+    told: bool,
+) -> None:
+    monkeypatch.setitem(HOST, "wireguard_endpoint", endpoint)
+    vpn_client.add("", "phone", "", False)
+    vpn.peers.write_text(yaml.safe_dump({"phone": {**devices(vpn)["phone"], **entry}}))
+    capsys.readouterr()
+    vpn_client.add("", "phone", "", False)
+    assert ("set wireguard_endpoint" in capsys.readouterr().out) is told
 
 
 def test_same_line_again_shows_the_same_and_a_new_key_replaces(vpn: Vpn) -> None:
@@ -110,10 +142,24 @@ def test_what_cannot_be_enrolled_changes_nothing(vpn: Vpn, name: str, public: st
     assert list(vpn.folder.iterdir()) == []
 
 
+def test_key_that_a_killed_run_leaves_is_not_for_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    left: list[str] = []
+
+    def killed(temporary: str, path: Path) -> None:
+        left.append(Path(temporary).name)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "rename", killed)
+    with pytest.raises(KeyboardInterrupt):
+        vpn_client.write(tmp_path / "phone.conf", "PrivateKey = x\n", 0o600)
+    place = f"inventory/shop/wireguard/{left[0]}"
+    assert subprocess.run(["git", "check-ignore", "--quiet", place], cwd=plays.ROOT, check=False).returncode == 0
+
+
 def test_peers_that_stand_in_the_inventory_are_not_written_past(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    known = {
+    known: dict[str, Any] = {
         **HOST,
         "wireguard_folder": str(tmp_path),
         "wireguard_mesh": ["shop-pi"],
@@ -135,6 +181,10 @@ def test_peers_that_stand_in_the_inventory_are_not_written_past(
 
     monkeypatch.setattr(vpn_client, "Site", Site)
     assert Vpn.of("inventory").devices == {}
+    known["wireguard_mesh"] = ["shop-pi", "cloud"]
+    with pytest.raises(CannotRead, match="wireguard_mesh: cloud is no machine of inventory; there are: shop-pi"):
+        Vpn.of("inventory")
+    known["wireguard_mesh"] = ["shop-pi"]
     known["wireguard_peers"] = {"phone": {"number": 7, "public_key": "x"}}
     with pytest.raises(CannotRead, match=r"wireguard_peers is set in inventory: move its entries to .*peers.yml"):
         Vpn.of("inventory")

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import base64
+import json
+import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +118,8 @@ def test_shape_changes_with_what_cannot_be_changed_while_it_runs() -> None:
     assert shape(config(ONE, {})) == first
     assert shape(config(ONE, {"site": SITE})) != first
     assert shape(config(ONE._replace(number=9))) != first
+    # A single host is behind a site as a whole network is.
+    assert shape(config(ONE, {"site": {**SITE, "networks": ["10.20.0.5/32"]}})) != first
 
 
 def test_machine_that_was_never_set_up_is_left_out() -> None:
@@ -136,11 +141,64 @@ def test_machine_that_was_never_set_up_is_left_out() -> None:
             {"phone": {**PHONE, "number": 255}},
             r"number 255 does not fit into wireguard_network \(10.66.0.0/24\)",
         ),
+        (
+            [ONE],
+            {"site": SITE, "other": {**PHONE, "networks": ["10.20.0.0/16"]}},
+            r"site and other have addresses in common .*change wireguard_peers.other.networks",
+        ),
+        (
+            [ONE],
+            {"site": {**SITE, "networks": ["fd66:66:66::/48"]}},
+            r"the VPN and site have addresses in common .*change wireguard_peers.site.networks",
+        ),
     ],
 )
 def test_members_that_do_not_fit_together_are_named(machines: Any, devices: Any, told: str) -> None:
     with pytest.raises(WireguardError, match=told):
         wireguard.peers_of(ONE, machines, devices, SECRETS, NETWORKS)
+
+
+def test_machines_with_one_number_are_refused_before_anything_is_asked_of_them(tmp_path: Path) -> None:
+    (tmp_path / "group_vars").mkdir()
+    (tmp_path / "group_vars/all").symlink_to(plays.ROOT / "inventory/virtual/group_vars/all")
+    # Nobody listens there.
+    nowhere = {"ansible_host": "127.0.0.1", "ansible_port": 1}
+    (tmp_path / "hosts.yml").write_text(json.dumps({"pis": {"hosts": {"one": nowhere, "two": nowhere}}}))
+    done = subprocess.run(
+        [Path(sys.executable).parent / "ansible-playbook", "-i", str(tmp_path), "playbooks/preflight.yml"],
+        cwd=plays.ROOT,
+        env={
+            **os.environ,
+            "PI_STATE": str(tmp_path),
+            "ANSIBLE_CONFIG": str(plays.ROOT / "ansible.cfg"),
+            "ANSIBLE_NOCOLOR": "1",
+        },
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode != 0
+    output = " ".join(done.stdout.split())
+    assert "nothing was changed: one and two have the same number in the VPN (1): change wireguard_number" in output
+    assert "does not answer SSH" not in output
+
+
+@pytest.mark.parametrize(
+    ("attached", "told"),
+    [
+        ([], ""),
+        (["192.168.7.0/24", "fd12::/64"], ""),
+        (["192.168.7.0/24", "10.20.0.0/22"], "this machine and site have addresses in common (10.20.0.0/22"),
+        (["10.66.0.0/16"], "this machine and the VPN have addresses in common (10.66.0.0/16"),
+    ],
+)
+def test_networks_of_the_house_stay_in_the_house(attached: list[str], told: str) -> None:
+    # Parts of one site may overlap.
+    site = {**SITE, "networks": ["10.20.0.0/24", "10.20.0.5/32"]}
+    problem = FILTERS["wireguard_problem"]([ONE._asdict()], {"site": site}, list(NETWORKS), attached)
+    assert problem.startswith(told)
+    assert bool(problem) == bool(told)
 
 
 def test_second_network_may_be_left_out() -> None:
@@ -228,6 +286,22 @@ def test_settings_are_judged(name: str, right: list[str], wrong: list[str]) -> N
     rule = variables.RULES[name]
     assert [value for value in right if not rule.accepts(value)] == []
     assert [value for value in wrong if rule.accepts(value)] == []
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_machine_that_has_lost_its_key_says_who_has_to_know_the_new_one(tmp_path: Path, known: bool) -> None:
+    tell = {
+        "ansible.builtin.include_tasks": str(plays.ROOT / "roles/wireguard/tasks/public_key.yml"),
+        "vars": {
+            "wireguard_folder": str(tmp_path / "wireguard"),
+            "_wireguard_known": PUBLIC["two"] if known else "",
+            "__wireguard_key": {"stdout_lines": [PUBLIC["one"], "active"]},
+        },
+    }
+    status, output = plays.play(tmp_path, [tell])
+    assert status == 0, output
+    assert ("localhost has another key than" in output) == known
+    assert (tmp_path / "wireguard/localhost.pub").read_text() == PUBLIC["one"] + "\n"
 
 
 def test_addresses_of_a_member_are_told_alone() -> None:

@@ -144,6 +144,13 @@ class Device:
         code, output = self.container.exec_run(["bash", "-c", script])
         return int(code), output.decode(errors="replace")
 
+    def way(self, address: str) -> str:
+        """Options with which ssh comes to that address from here, whatever address it was given."""
+        script = f"exec 3<>/dev/tcp/{address}/22; cat <&3 & cat >&3"
+        command = f"docker exec --interactive {self.container.id} bash -c '{script}'"
+        # A connection that is open already came by another way.
+        return f'-o ControlPath=none -o ProxyCommand="{command}"'
+
     def opens(self, address: str, port: int) -> bool:
         """Whether it can connect to a port within some seconds."""
         return self.run(f"timeout 8 bash -c 'exec 3<>/dev/tcp/{address}/{port}'")[0] == 0

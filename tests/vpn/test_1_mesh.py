@@ -7,6 +7,7 @@ from typing import Any
 import docker
 import machine
 import mesh
+import pytest
 from mesh import PIS, Device
 
 ONE, TWO = PIS
@@ -118,3 +119,31 @@ def test_first_device_of_a_machine_alone_comes_through_its_firewall(device: Devi
     finally:
         mesh.converge("playbooks/remote.yml", play="playbooks/network.yml")
     assert mesh.reaches(ONE, "10.66.0.2")
+
+
+@pytest.mark.parametrize(
+    ("play", "told"),
+    [
+        (
+            "playbooks/network.yml",
+            "Nothing was changed: this run comes from 10.66.0.100, which the rules do not let in",
+        ),
+        ("playbooks/remote.yml", "This run came in by the VPN that it would take away"),
+    ],
+)
+def test_vpn_is_not_taken_away_from_who_comes_in_by_it(device: Device, play: str, told: str) -> None:
+    folder = mesh.STATE / "last"
+    alone: dict[str, Any] = {"pis": [TWO], "two": {"wireguard_folder": str(folder)}}
+    try:
+        device.use(mesh.client("tablet", folder=folder, **alone))
+        assert device.reaches("10.66.0.2")
+        # The last one is out, and the run comes in by it.
+        (folder / "peers.yml").unlink()
+        inventory = mesh.inventory(pis=[TWO], two={**alone["two"], "ansible_ssh_extra_args": device.way("10.66.0.2")})
+        command = ("ansible-playbook", "-i", str(inventory), play)
+        refused = machine.run(*command, environment=mesh.secret(), timeout=600)
+        assert refused.status != 0
+        assert told in " ".join(refused.output.split()), refused.output[-4000:]
+        assert device.opens("10.66.0.2", 22)
+    finally:
+        mesh.converge("playbooks/remote.yml", play="playbooks/network.yml")

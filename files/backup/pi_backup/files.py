@@ -38,6 +38,14 @@ def place(path: Path, content: bytes, mode: int, uid: int, gid: int) -> None:
         raise
 
 
+def link(path: Path, to: str) -> None:
+    """Replace a link in one step."""
+    temporary = path.with_name(f".new-{path.name}")
+    temporary.unlink(missing_ok=True)
+    os.symlink(to, temporary)
+    os.rename(temporary, path)
+
+
 def in_memory(content: bytes = b"") -> IO[bytes]:
     """An open file that is on no disk, and gone when it is closed; it stands at its beginning."""
     made = os.fdopen(os.memfd_create("pi-backup"), "w+b")

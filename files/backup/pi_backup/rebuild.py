@@ -139,7 +139,10 @@ def unseal(plan: Plan, wanted: str, paths: Sequence[str], identity: str) -> list
 
 
 def lay_out(bundle: io.BufferedIOBase | Any, paths: Sequence[str], root: Path = Path("/")) -> list[str]:
-    """Write the files below `paths` of a tar file, each whole or not at all, with their owners; their names."""
+    """Write the files below `paths` of a tar file, each whole or not at all, with their owners; their names.
+
+    So are links to what lies beside them (dehydrated finds its certificates by these); others would lead elsewhere.
+    """
     written = []
     with tarfile.open(fileobj=bundle) as archive:
         for entry in sorted(archive, key=lambda entry: entry.name):
@@ -155,6 +158,10 @@ def lay_out(bundle: io.BufferedIOBase | Any, paths: Sequence[str], root: Path = 
                 content = archive.extractfile(entry)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 files.place(target, content.read() if content else b"", entry.mode, entry.uid, entry.gid)
+                written.append(name)
+            elif entry.issym() and "/" not in entry.linkname and entry.linkname not in (".", ".."):
+                target.parent.mkdir(parents=True, exist_ok=True)
+                files.link(target, entry.linkname)
                 written.append(name)
     return written
 

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from . import address, settings, state
-from .errors import Busy, DdnsError, Refused
+from .errors import Busy, DdnsError, Refused, Unseen
 from .providers import Provider, provider
 from .settings import Settings
 from .state import State
@@ -36,7 +36,9 @@ def parser() -> argparse.ArgumentParser:
     verbs = top.add_subparsers(dest="verb", required=True)
     update = verbs.add_parser("update", help="send the address where it has changed (cron)")
     update.add_argument("--now", action="store_true", help="although the wait after a failure is not over")
-    verbs.add_parser("status", help="what was sent, and what is wrong; exit code 1 where something is")
+    verbs.add_parser(
+        "status", help="what was sent, and what is wrong; exit code 1 where something is, 2 where we are refused"
+    )
     for verb, what in (("present", "have a text record be there"), ("absent", "take it away")):
         text = verbs.add_parser(verb, help=what)
         text.add_argument("name")
@@ -63,10 +65,12 @@ class Update:
             self._follow()
             self.state.confirmed(self.now)
         except DdnsError as error:
-            self.state.failed(self.now, str(error), error.wait, self.known.every_minutes * 60)
+            self.state.failed(self.now, error, self.known.every_minutes * 60)
             print(f"failed: {error}", file=sys.stderr)
             code = REFUSED if isinstance(error, Refused) else WRONG
-        self._tell(code == REFUSED or self.state.stale(self.now, self.known.stale_minutes))
+        stale = self.state.stale(self.now, self.known.stale_minutes)
+        # Another failure is no end of the first.
+        self._tell(code == REFUSED or stale or (code != DONE and self.state.alarmed))
         state.save(self.path, self.state)
         state.write(self.known.metrics, metrics(self.state), 0o644)
         return code
@@ -81,7 +85,7 @@ class Update:
         if found and not (told == sent and list(self.known.names) == self.state.names and fresh):
             self._send(found, told)
         if problems:
-            raise DdnsError("; ".join(problems))
+            raise Unseen("; ".join(problems))
 
     def _look(self, sent: Mapping[str, str]) -> tuple[dict[int, str], list[str]]:
         """The line's addresses by family, and what is wrong. One that nobody knows is as it was: the other may move."""
@@ -155,6 +159,9 @@ def status(known: Settings) -> int:
     print(f"confirmed: {moment(kept.confirmed_at)}")
     if kept.error:
         print(f"failed {kept.failures} times in a row: {kept.error}")
+    if kept.refused:
+        print("when that is corrected: pi-commerce-ddns update --now")
+        return REFUSED
     return WRONG if kept.error or kept.stale(now, known.stale_minutes) else DONE
 
 
@@ -176,15 +183,18 @@ def act(given: argparse.Namespace) -> int:
 def visible(web: Web, resolver: str, name: str, value: str) -> None:
     """Wait until a resolver of the world reads the text. Raises DdnsError."""
     deadline = time.monotonic() + VISIBLE_SECONDS
+    query = urllib.parse.urlencode({"name": name, "type": "TXT"})
     while True:
-        query = urllib.parse.urlencode({"name": name, "type": "TXT"})
-        found = web.ask(f"{resolver}?{query}", {"Accept": "application/dns-json"}).json().get("Answer", [])
-        if any(str(entry.get("data", "")).strip('"') == value for entry in found):
-            return
+        problem = "does the provider answer for it?"
+        try:
+            found = web.ask(f"{resolver}?{query}", {"Accept": "application/dns-json"}).json().get("Answer", [])
+            if any(str(entry.get("data", "")).strip('"') == value for entry in found):
+                return
+        except DdnsError as error:
+            # One question without an answer is no day without a certificate.
+            problem = str(error)
         if time.monotonic() > deadline:
-            raise DdnsError(
-                f"{name}: its text cannot be read after {VISIBLE_SECONDS} s; does the provider answer for it?"
-            )
+            raise DdnsError(f"{name}: its text cannot be read after {VISIBLE_SECONDS} s; {problem}")
         time.sleep(VISIBLE_SECONDS / 60)
 
 

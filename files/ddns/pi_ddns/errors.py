@@ -11,6 +11,10 @@ class DdnsError(Exception):
         self.wait = wait
 
 
+class Unseen(DdnsError):
+    """The line's address is not known: nobody was bothered, so nobody has to be spared."""
+
+
 class Refused(DdnsError):
     """The provider does not take what we say: trying again changes nothing, a person has to."""
 

@@ -58,14 +58,19 @@ class Web:
         named = {"User-Agent": "pi-commerce-ddns", "Content-Type": "application/json", **(headers or {})}
         request = urllib.request.Request(url, data, named, method=method)  # noqa: S310 - of https alone, see above
         try:
-            with self._opener.open(request, timeout=PATIENCE) as answer:
-                return Answer(answer.status, answer.read(LARGEST).decode(errors="replace"), 0)
-        except urllib.error.HTTPError as error:
-            text = error.read(LARGEST).decode(errors="replace")
-            after = error.headers.get("Retry-After", "")
-            return Answer(error.code, text, float(after) if after.isdigit() else 0)
+            with self._open(request) as answer:
+                after = answer.headers.get("Retry-After", "")
+                text = answer.read(LARGEST).decode(errors="replace")
+                return Answer(answer.status, text, float(after) if after.isdecimal() else 0)
         except http.client.HTTPException as error:
             # Its text may quote the URL.
             raise DdnsError(f"{host}: answers what is no HTTP ({type(error).__name__})") from None
         except OSError as error:
             raise DdnsError(f"{host}: does not answer ({getattr(error, 'reason', error)})") from error
+
+    def _open(self, request: urllib.request.Request) -> Any:
+        """An answer of any status, its text still to be read. Raises OSError, http.client.HTTPException."""
+        try:
+            return self._opener.open(request, timeout=PATIENCE)
+        except urllib.error.HTTPError as error:
+            return error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shlex
 import subprocess
 from pathlib import Path
@@ -21,11 +22,27 @@ esac
 """
 
 
+def name(known: Settings) -> str:
+    """What a public authority is asked to vouch for, as dehydrated writes it; empty where it could not."""
+    first = next((one.lower() for one in known.names if not tls.is_address(one)), "")
+    return first if "." in first else ""
+
+
+def made(known: Settings) -> Path:
+    """Where dehydrated keeps what was issued for this name by this authority.
+
+    It looks at names and ends only: in a folder for all authorities, that of the one before would do for months.
+    """
+    authority = hashlib.sha256(known.acme_server.encode()).hexdigest()[:12]
+    return known.folder / "acme/certs" / authority / name(known)
+
+
 def configuration(known: Settings, folder: Path) -> str:
     """dehydrated's settings."""
     values = {
         "CA": known.acme_server,
         "BASEDIR": str(folder),
+        "CERTDIR": str(made(known).parent),
         "CHALLENGETYPE": "dns-01",
         "HOOK": str(folder / "hook.sh"),
         "KEY_ALGO": "prime256v1",
@@ -39,8 +56,7 @@ def configuration(known: Settings, folder: Path) -> str:
 
 def obtain(known: Settings, *, force: bool = False) -> tuple[str, str]:
     """The certificate with its chain and its key, issued where it is due. Raises EntranceError."""
-    names = [name for name in known.names if not tls.is_address(name)][:1]
-    if not names or "." not in names[0]:
+    if not name(known):
         raise EntranceError(f"site_address is {known.names[0]}: a public authority vouches for public names only")
     folder = known.folder / "acme"
     folder.mkdir(mode=0o700, exist_ok=True)
@@ -48,9 +64,8 @@ def obtain(known: Settings, *, force: bool = False) -> tuple[str, str]:
     files.write(folder / "hook.sh", HOOK, 0o700)
     config = ("dehydrated", "--config", str(folder / "config"))
     _run([*config, "--register", "--accept-terms"])
-    _run([*config, "--cron", "--domain", names[0], *(["--force"] if force else [])])
-    made = folder / "certs" / names[0]
-    return files.read(made / "fullchain.pem"), files.read(made / "privkey.pem")
+    _run([*config, "--cron", "--domain", name(known), *(["--force"] if force else [])])
+    return files.read(made(known) / "fullchain.pem"), files.read(made(known) / "privkey.pem")
 
 
 def _run(command: list[str]) -> None:

@@ -22,8 +22,16 @@ def test_compose_is_there(host: Host) -> None:
     assert host.check_output("docker compose version --short").lstrip("v").startswith("2")
 
 
-def test_published_port_is_bound_to_loopback(sleeper: dict[str, Any]) -> None:
+def test_published_port_is_bound_to_loopback(host: Host, sleeper: dict[str, Any], variables: dict[str, Any]) -> None:
+    """In Docker's own network and in others, which Compose makes."""
     assert sleeper["NetworkSettings"]["Ports"]["8099/tcp"] == [{"HostIp": "127.0.0.1", "HostPort": "8099"}]
+    host.check_output("docker network create other")
+    try:
+        run = "docker run --detach --name other --network other --publish 8098:8099"
+        host.check_output(f"{run} {variables['images']['python']} sleep 60")
+        assert host.check_output("docker port other").strip() == "8099/tcp -> 127.0.0.1:8098"
+    finally:
+        host.check_output("docker rm --force other; docker network rm other")
 
 
 def test_logs_rotate(sleeper: dict[str, Any], variables: dict[str, Any]) -> None:

@@ -174,7 +174,7 @@ http {
   scgi_temp_path /tmp/e;
   set_real_ip_from 198.51.100.0/24;
   real_ip_header CF-Connecting-IP;
-  map $remote_addr $banned { default 0; include /etc/pi-commerce/bans/*.conf; }
+  map $remote_addr $banned { default 0; include /etc/pi-commerce/bans/pi-commerce-login*.conf; }
   server {
     listen 8000;
     if ($banned) { return 403; }

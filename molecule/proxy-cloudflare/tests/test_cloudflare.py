@@ -139,6 +139,23 @@ def test_who_comes_from_cloudflare_with_its_certificate_or_through_the_vpn(
     assert visit(source, "/proxy-health/../webhook/x", certificate)[0] == status
 
 
+def test_address_that_two_jails_ban_is_kept_out_and_nobody_else(host: Host, visit: Visit) -> None:
+    limits_rest(host)
+    bans, reload = (
+        "/etc/pi-commerce/proxy/bans",
+        "docker exec proxy-test nginx -c /etc/pi-commerce/nginx.conf -s reload",
+    )
+    files = f"{bans}/pi-commerce-login.conf {bans}/pi-commerce-requests.conf"
+    try:
+        host.check_output(f"mkdir -p {bans} && echo '203.0.113.7 1;' | tee {files} && {reload}")
+        deadline = time.monotonic() + 60
+        while visit("cloudflare", certificate="right", CF_Connecting_IP="203.0.113.7")[0] != 403:
+            assert time.monotonic() < deadline, host.run("docker logs proxy-test").stderr
+        assert visit("cloudflare", certificate="right", CF_Connecting_IP="203.0.113.8")[0] == 200
+    finally:
+        host.check_output(f"rm -f {files} && {reload}")
+
+
 def test_visitors_address_is_taken_from_cloudflare_alone(host: Host, visit: Visit) -> None:
     limits_rest(host)
     _, seen, _ = visit("cloudflare", certificate="right", CF_Connecting_IP="203.0.113.77")

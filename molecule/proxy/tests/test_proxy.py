@@ -140,7 +140,7 @@ def test_only_sound_tls_is_spoken(nginx: None, offer: str, taken: bool) -> None:
 
 def test_what_tells_about_the_inside_is_not_passed_on(ask: Ask) -> None:
     assert ask("/healthz").status == 200
-    for path in ("/metrics", "/metrics/x", "/healthz/readiness"):
+    for path in ("/metrics", "/metrics/x", "/Metrics", "/healthz/readiness", "/HEALTHZ/readiness", "/Webhook/x"):
         assert ask(path).status == 404, path
 
 

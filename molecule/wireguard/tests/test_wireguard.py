@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -181,6 +182,39 @@ def test_networks_behind_a_site_are_reached_and_no_others(
     assert back.returncode == 0, back.stdout
 
 
+def test_site_that_is_dialled_is_reached_though_it_calls_nobody(
+    host: Host, device: Device, config: Callable[..., str], apply: Any
+) -> None:
+    inside = "10.20.0.5"
+    host.check_output(f"ip -n {SPACE} address add {inside}/32 dev lo")
+    peers = yaml.safe_load((FOLDER / "peers.yml").read_text())
+    # A network of one host, which needs its route as any other.
+    dialled = {"endpoint": "198.51.100.2:51820", "networks": [f"{inside}/32"]}
+    device.use(re.sub(r"(Endpoint|PersistentKeepalive) = .*\n", "", config("phone", **dialled)))
+    assert REFUSED not in host.run(knock(inside)).stderr
+    site = {**peers, "phone": {**peers["phone"], **dialled}}
+    applied = apply("wireguard", wireguard_folder=str(FOLDER), wireguard_peers=site)
+    try:
+        assert applied.returncode == 0, applied.stdout
+        assert any(REFUSED in host.run(knock(inside)).stderr for _ in range(10))
+        assert device.reaches("10.66.0.1")
+    finally:
+        back = apply("wireguard", wireguard_folder=str(FOLDER))
+    assert back.returncode == 0, back.stdout
+    assert " dev wg0 " not in host.run(f"ip route get {inside}").stdout
+
+
+def test_site_that_would_take_the_house_away_is_refused(host: Host, apply: Any) -> None:
+    look = "wg show wg0 allowed-ips; sha256sum /etc/wireguard/*; cat /sys/class/net/wg0/ifindex"
+    before = host.check_output(look)
+    peers = yaml.safe_load((FOLDER / "peers.yml").read_text())
+    site = {**peers, "phone": {**peers["phone"], "networks": [f"{os.environ['PI_ADDRESS']}/32"]}}
+    refused = apply("wireguard", wireguard_folder=str(FOLDER), wireguard_peers=site)
+    assert refused.returncode != 0
+    assert "this machine and phone have addresses in common" in " ".join(refused.stdout.split())
+    assert host.check_output(look) == before
+
+
 def test_another_address_makes_the_interface_anew(
     host: Host, device: Device, config: Callable[..., str], apply: Any
 ) -> None:
@@ -228,10 +262,29 @@ def test_name_that_has_moved_is_looked_up_again(host: Host) -> None:
         # A name that nobody knows is said, and changes nothing.
         host.check_output("printf '%%s\\n' %s > /etc/wireguard/endpoints", f"{public} nobody.vpn.test:51820")
         assert host.run("pi-commerce-vpn resolve").rc == 1
+        line = host.file("/etc/cron.d/pi-commerce-vpn").content_string.splitlines()[-1]
+        mailed = host.run(line.split(" ", 6)[-1])
+        assert (mailed.stdout, mailed.stderr) == ("", "")
+        assert "nobody.vpn.test" in host.check_output("journalctl -t pi-commerce-vpn --output cat")
         assert "192.0.2.8:51820" in host.check_output("wg show wg0 endpoints")
     finally:
         host.check_output("printf '%%s' %s > /etc/wireguard/endpoints", endpoints)
         host.check_output("printf '%%s' %s > /etc/hosts", hosts)
+
+
+def test_name_that_nobody_knows_keeps_no_change_back(host: Host, apply: Any) -> None:
+    peers = yaml.safe_load((FOLDER / "peers.yml").read_text())
+    unknown = {**peers["laptop"], "endpoint": "nobody.vpn.test:51820"}
+    applied = apply("wireguard", wireguard_folder=str(FOLDER), wireguard_peers={"laptop": unknown})
+    try:
+        assert applied.returncode == 0, applied.stdout
+        # The other one was taken out.
+        assert host.check_output("wg show wg0 peers") == peers["laptop"]["public_key"]
+        assert host.check_output("cat /etc/wireguard/endpoints").endswith(" nobody.vpn.test:51820")
+        assert host.run("pi-commerce-vpn resolve").rc == 1
+    finally:
+        back = apply("wireguard", wireguard_folder=str(FOLDER))
+    assert back.returncode == 0, back.stdout
 
 
 def test_machine_with_its_old_key_needs_nobody_to_enrol_again(

@@ -79,7 +79,11 @@ def doors(settings: Mapping[str, Any]) -> list[Door]:
             name that replace what its exposure says), `rules` (`name`, `port`, `protocol`, `exposure`) and `groups`
             (by name: `ports` such as 2377/tcp, `members`, the other machines' addresses).
     """
-    known = {"ssh", *(row["service"] for row in settings["published"]), *(rule["name"] for rule in settings["rules"])}
+    known = {"ssh", *(row["service"] for row in settings["published"])}
+    for rule in settings["rules"]:
+        if rule["name"] in (*known, "wireguard"):
+            raise FirewallError(f"firewall_rules: '{rule['name']}' is the name of another port: choose another one")
+    known.update(rule["name"] for rule in settings["rules"])
     for variable, names in (("access_vpn", settings["vpn"]["access"]), ("firewall_sources", settings["sources"])):
         for name in names:
             if name not in known:
@@ -169,7 +173,7 @@ def lockout(found: Sequence[Door], client: str, listening: Iterable[int], vpn: I
         found: all doors.
         client: address from which this run came in; empty where it is not known.
         listening: ports on which the SSH server listens now.
-        vpn: networks of the VPN's peers.
+        vpn: networks of the VPN's peers; none where nobody is in it, and its interface is about to go.
     """
     ssh = [door for door in found if door.name == "ssh"]
     if not ssh:
@@ -183,7 +187,7 @@ def lockout(found: Sequence[Door], client: str, listening: Iterable[int], vpn: I
         )
     sources = ssh[0].sources
     if client and not any(source.holds(client, vpn) for source in sources):
-        allowed = [source.interface or source.network for source in sources]
+        allowed = [source.interface or source.network for source in sources if vpn or not source.interface]
         return (
             f"this run comes from {client}, which the rules do not let in by SSH "
             f"(but {', '.join(dict.fromkeys(allowed)) or 'nobody'}): come from there, "

@@ -12,6 +12,8 @@ HEAD = "# Written by pi-commerce (role firewall) from the catalog; changes by ha
 ESTABLISHED = "-m conntrack --ctstate RELATED,ESTABLISHED"
 # Bridges of Docker's networks; what comes in by one is from a container. No address can pretend to that.
 DOCKER_BRIDGES = ("docker0", "br-+")
+# The entrance's own, from which nothing is sent on: its name is none of these.
+EDGE_BRIDGE = "pi-edge"
 # Not worth a line in the log: Windows' names and shares, DHCP.
 NOISE = {4: ("udp 137", "udp 138", "tcp 139", "tcp 445", "udp 67", "udp 68"), 6: ("udp 546", "udp 547")}
 # Without these IPv6 does not work (RFC 4890): neighbours and routers, of this wire only, and who listens to a group.
@@ -54,6 +56,8 @@ def before(family: int) -> str:
     if family == 6:
         lines.append(f"{chain} -m rt --rt-type 0 -j DROP")
     lines += [f"-A {ufw}-before-{way} {ESTABLISHED} -j ACCEPT" for way in ("input", "output", "forward")]
+    # A container has no business with the machine, however many may reach it. Docker's resolver is in the container.
+    lines += [f"{chain} -i {bridge} -j DROP" for bridge in (*DOCKER_BRIDGES, EDGE_BRIDGE)]
     lines += [f"{chain} -m conntrack --ctstate INVALID -j {target}" for target in (f"{ufw}-logging-deny", "DROP")]
     icmp = "-p icmp --icmp-type" if family == 4 else "-p icmpv6 --icmpv6-type"
     lines += [f"{chain} {icmp} {kind} -j ACCEPT" for kind in ICMP[family]]
