@@ -49,6 +49,7 @@ VARIABLES = {
     "services_memory": {},
     "n8n_heap_mib": 512,
     "n8n_start_seconds": 180,
+    "probe_seconds": 10,
     "n8n_owner_email": OWNER,
     "backup_spool_mib": 1024,
 }

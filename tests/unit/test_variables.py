@@ -139,6 +139,7 @@ BAD = [
     ("drill_window_minutes", 0),
     ("n8n_heap_mib", 383),
     ("n8n_start_seconds", 29),
+    ("probe_seconds", 0),
     ("n8n_owner_email", "owner@localhost"),
     ("n8n_owner_email", "owner at example.com"),
     ("notify_flush_minutes", 0),
