@@ -119,25 +119,24 @@ def login(proc: str, pid: int) -> dict:
 
 
 def attached(interfaces: list) -> list:
-    """Networks (CIDR) that begin at this machine's own sockets, of what `ip -json address` prints."""
+    """Networks (CIDR) that begin at this machine's own sockets, of what `ip -json address` prints.
+
+    Of IPv6 only those that stay: a provider gives a house other public ones any day.
+    """
     found = set()
     for interface in interfaces:
         if OWN.match(interface["ifname"]):
             continue
         for address in interface["addr_info"]:
             network = ipaddress.ip_network(f"{address['local']}/{address['prefixlen']}", strict=False)
-            if address["scope"] == "global":
+            if address["scope"] == "global" and (network.version == 4 or network.network_address in PRIVATE6):
                 found.add(str(network))
     return sorted(found)
 
 
 def neighbours(networks: list) -> list:
-    """Those of the attached networks in which only the house is: in a public one are a provider's other customers.
-
-    Of IPv6 only those that stay, for a provider gives a house other public ones any day.
-    """
-    parsed = [ipaddress.ip_network(network) for network in networks]
-    return [str(net) for net in parsed if (net.is_private if net.version == 4 else net.network_address in PRIVATE6)]
+    """Those of the attached networks in which only the house is: in a public one are a provider's other customers."""
+    return [network for network in networks if ipaddress.ip_network(network).is_private]
 
 
 def legacy(family: str) -> str:
@@ -199,13 +198,16 @@ def firewall_problems(in_force: dict, written: dict) -> list:
             if policy not in lines:
                 problems.append(f"{family}tables: lacks the policy {policy}")
         for chain in (name.format(six=six) for names in CHAINS.values() for name in names):
-            last = "-A DOCKER-USER -j DROP" if chain == "DOCKER-USER" else ""
             wanted, found = (
                 [line for line in rules if line.startswith(f"-A {chain} ")] for rules in (text.splitlines(), lines)
             )
+            if chain == f"ufw{six}-before-input":
+                # Written nowhere: UFW asks the rules for ports by itself.
+                wanted.append(f"-A {chain} -j ufw{six}-user-input")
+            last = wanted[-1:] if chain in ("DOCKER-USER", f"ufw{six}-before-input") else found[-1:]
             if found[len(wanted) :] == ["-A DOCKER-USER -j RETURN"]:
                 found.pop()
-            if len(found) != len(wanted) or (last and last != found[-1]):
+            if len(found) != len(wanted) or last != found[-1:]:
                 problems.append(f"{family}tables: chain {chain} has other rules than UFW's files")
     return problems
 

@@ -47,10 +47,11 @@ def test_no_item_is_waived_that_is_met(inspected: dict[str, dict[str, Any]]) -> 
 
 # Between them they keep to nothing; some of it one container alone cannot do.
 CARELESS = (
-    "--user 0 --privileged --network host --pid host --ipc host --uts host --volume /var/run/docker.sock:/docker.sock"
-    " --volume /etc:/host:shared --cgroup-parent /elsewhere --device /dev/null",
-    "--security-opt apparmor=unconfined --security-opt seccomp=unconfined --security-opt no-new-privileges=false"
-    " --userns host --no-healthcheck --publish 0.0.0.0:8097:80",
+    "create --user 0 --privileged --network host --pid host --ipc host --uts host"
+    " --volume /var/run/docker.sock:/docker.sock --volume /etc:/host:shared"
+    " --cgroup-parent /elsewhere --device /dev/null",
+    "run --detach --security-opt apparmor=unconfined --security-opt seccomp=unconfined"
+    " --security-opt no-new-privileges=false --userns host --no-healthcheck --publish 0.0.0.0:8097:80",
 )
 
 
@@ -58,7 +59,7 @@ def test_containers_that_keep_to_nothing_are_noticed() -> None:
     image = machine.pi("docker inspect --format '{{.Config.Image}}' pi-commerce-rate_limiter-1").strip()
     found = set()
     for options in CARELESS:
-        machine.pi(f"docker run --detach --name careless --entrypoint sleep {options} {image} 600")
+        machine.pi(f"docker {options} --name careless --entrypoint sleep {image} 600")
         try:
             document = json.loads(machine.pi("docker inspect careless"))[0]
         finally:

@@ -11,10 +11,13 @@ CUT_OFF = (
     "/var/lib/pi-commerce.unapplied-{etc,etc-docker,etc-fail2ban,etc-pi-commerce,firewall-etc,guard-root,root,ssh-etc}"
 )
 # What somebody would still meet of the shop: its files, its ports, its nightly line, its engine, its firewall.
+# The authority that devices trust stays, and what another package has told UFW.
 TRACES = """
-ls -d /etc/pi-commerce /var/lib/pi-commerce* /etc/cron.d/pi-commerce-* /usr/local/sbin/pi-commerce-*
+find /etc/pi-commerce -type f ! -path '*/entrance/authority.*'
+ls -d /var/lib/pi-commerce* /etc/cron.d/pi-commerce-* /usr/local/sbin/pi-commerce-*
 ls -d /etc/docker/daemon.json /etc/ssh/sshd_config.d/10-pi-commerce.conf /etc/sysctl.d/90-pi-commerce.conf
-ls -d /etc/ufw /etc/default/ufw /etc/fail2ban /var/lib/fail2ban /etc/systemd/system/pi-commerce-*
+ls -d /etc/ufw/*.conf /etc/ufw/*.rules /etc/ufw/*.init /etc/default/ufw
+ls -d /etc/fail2ban /var/lib/fail2ban /etc/systemd/system/pi-commerce-*
 pgrep --exact 'dockerd|containerd|fail2ban-server'
 { iptables -w -S; ip6tables -w -S; iptables -w -t raw -S; } | grep --extended-regexp 'DROP|pi-|ufw'
 nft list tables | grep pi-commerce

@@ -426,6 +426,7 @@ RULES = step(
 IN_FORCE = "".join(
     f"{family}|-P INPUT DROP\n{family}|-P FORWARD DROP\n{family}|-A ufw{six}-user-input -p tcp --dport 22 -j ACCEPT\n"
     f"{family}|-A INPUT -j ufw{six}-before-logging-input\n{family}|-A ufw{six}-before-input -i lo -j ACCEPT\n"
+    f"{family}|-A ufw{six}-before-input -j ufw{six}-user-input\n"
     f"{family}|-A PREROUTING -d {network_state.LOOPBACK[family]} ! -i lo -j DROP\n{family}|-A FORWARD -j DOCKER-USER\n"
     f"{family}|-A DOCKER-USER -i docker0 -j RETURN\n{family}|-A DOCKER-USER -j DROP\n"
     for family, six in (("ip", ""), ("ip6", "6"))

@@ -336,6 +336,7 @@ def in_force(written: dict[str, str]) -> dict[str, str]:
                 "-A FORWARD -j DOCKER-USER",
                 f"-A PREROUTING -d {network_state.LOOPBACK[family]} ! -i lo -j DROP",
                 *(line for line in written[family].splitlines() if line.startswith("-A ")),
+                f"-A ufw{six}-before-input -j ufw{six}-user-input",
             ]
         )
     return found
@@ -354,6 +355,7 @@ def test_rules_in_force_are_as_they_are_written() -> None:
         "-A INPUT -j ufw-before-logging-input",
         "-A PREROUTING -d 127.0.0.0/8 ! -i lo -j DROP",
         "-A ufw-before-input -i docker0 -j DROP",
+        "-A ufw-before-input -j ufw-user-input",
         "-A ufw-user-input -p tcp --dport 22 -s 192.168.7.0/24 -j ACCEPT",
         "-A DOCKER-USER -j DROP",
         "-A pi-containers -d 10.0.0.0/8 -g pi-refused",
