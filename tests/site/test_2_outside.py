@@ -27,7 +27,7 @@ def test_editor_is_served_with_security_headers() -> None:
 
 
 def push(cookie: str) -> tuple[str, bytes]:
-    """The status line of n8n's answer to an editor that wants its news by WebSocket, and its next frame, after a ping."""
+    """The status line of n8n's answer to an editor that wants news by WebSocket, and the next frame, after a ping."""
     lines = [
         *("GET /rest/push?pushRef=site HTTP/1.1", f"Host: {machine.ADDRESS}", f"Origin: https://{machine.ADDRESS}"),
         *("Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13"),
