@@ -44,6 +44,8 @@ def _in_file(name: str, path: str, plant: str, restored: str, batch: int = 1) ->
     return Drift(name, plant, (path,), (path,), restored, (path,), batch)
 
 
+# What UFW writes anew whenever it loads its rules.
+UFW_WRITES = ("/etc/ufw/user.rules", "/etc/ufw/user6.rules", "/etc/ufw/ufw.conf")
 DRIFTS = [
     _in_file(
         "edited Compose file",
@@ -145,14 +147,13 @@ DRIFTS = [
         restored="sshd -T | grep -qx 'maxauthtries 4'"
         " && ! grep -q 'PasswordAuthentication yes' /etc/ssh/sshd_config.d/10-pi-commerce.conf",
     ),
-    # UFW writes both files anew whenever it loads them.
     Drift(
         "rule by hand",
         "ufw allow 4711/tcp",
         shown=("/etc/ufw/user.rules", "/etc/ufw/user6.rules"),
         audit=("/etc/ufw/user.rules", "iptables: chain ufw-user-input has other rules than UFW's files"),
         restored="! ufw show added | grep -q 4711",
-        touches=("/etc/ufw/user.rules", "/etc/ufw/user6.rules"),
+        touches=UFW_WRITES,
     ),
     Drift(
         "emptied chains of the firewall",
@@ -166,8 +167,8 @@ DRIFTS = [
         ),
         restored="iptables -w -S DOCKER-USER | grep -qx -- '-A DOCKER-USER -j DROP'"
         " && ip6tables -w -S pi-refused | grep -q REJECT && iptables -w -t raw -S PREROUTING | grep -q 127.0.0.0/8",
-        touches=("/etc/ufw/user.rules", "/etc/ufw/user6.rules"),
-        batch=2,
+        touches=UFW_WRITES,
+        batch=3,
     ),
     _in_file(
         "deleted kernel settings",

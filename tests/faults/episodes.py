@@ -9,8 +9,8 @@ import machine
 from drifts import DRIFTS, Drift
 from footprint import Footprint
 
-# What is run for a batch: the second one drifts where one stage of the site is enough.
-PLAYBOOKS = {1: "site.yml", 2: "playbooks/stack.yml"}
+# What is run for a batch: the later ones drift where one stage of the site is enough.
+PLAYBOOKS = {1: "site.yml", 2: "playbooks/stack.yml", 3: "playbooks/network.yml"}
 BATCHES = sorted(PLAYBOOKS)
 
 
