@@ -158,7 +158,7 @@ DRIFTS = [
     Drift(
         "emptied chains of the firewall",
         "iptables -w -F DOCKER-USER; ip6tables -w -F pi-refused; iptables -w -t raw -F PREROUTING",
-        # A check cannot load it.
+        # Seen by its task alone.
         shown=(),
         audit=(
             "iptables: chain DOCKER-USER has other rules than UFW's files",
