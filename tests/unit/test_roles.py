@@ -70,3 +70,11 @@ def test_what_is_changed_under_the_guard_is_put_into_force_and_proven() -> None:
             proofs = [one for one in listed if one.get("ansible.builtin.include_role", {}).get("tasks_from") == "prove"]
             assert any(task["register"] in str(proof["when"]) for proof in proofs), f"{path}: {task['name']}"
     assert found == ["firewall", "ssh", "wireguard"]
+
+
+def test_entrance_reads_the_bans_of_every_jail_that_bans_there() -> None:
+    """A jail of another name would ban at nginx into a file that nginx does not read."""
+    banning = re.findall(
+        r"\[(pi-commerce-[a-z]+)\]", (plays.ROOT / "roles/fail2ban/templates/jail.local.j2").read_text()
+    )
+    assert banning == load(plays.ROOT / "roles/proxy/vars/main.yml")["_proxy_jails"]

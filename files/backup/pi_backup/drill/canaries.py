@@ -95,7 +95,7 @@ def file_of(folder: Path, token: str) -> Path:
 
 
 def remove(plan: Plan, store: Store, token: str) -> None:
-    """Take a run's file out of a volume once it was saved; rows and keys stay, one of each is little."""
+    """Take a run's file out of a volume once it was saved. Of rows the old ones go, and there is one key only."""
     if store.kind not in ("postgres", "redis"):
         file_of(volume_path(plan, store.volume), token).unlink(missing_ok=True)
 
