@@ -177,6 +177,9 @@ INPUTS: dict[str, Case] = {
             }
         },
     ),
+    "rules that keep the owner out": Case(
+        ("this run comes from NETWORK.1", "do not let in by SSH", "set ssh_exposure"), {"ssh_exposure": "vpn"}
+    ),
     # Secrets and the vault
     "short password": Case(
         ("secrets_values", "n8n_owner_password", "8 characters", "Choose another value"),
@@ -365,6 +368,10 @@ LIBRARY
     "no sudo": Case(
         ("connection", "may not become root", "--ask-become-pass"),
         plant=mounted_over("/etc/sudoers.d/010_pi-nopasswd", "printf ''"),
+    ),
+    "SSH server that would not start again": Case(
+        ("The SSH server refuses its own settings", "Colour", "Correct the file that it names"),
+        plant=mounted_over("/etc/ssh/sshd_config", "sed '1i Colour blue' /etc/ssh/sshd_config"),
     ),
     "SSH server stopped": Case(
         ("connection", "does not answer SSH", "switch it on"),
