@@ -84,6 +84,22 @@ def written(shop: Shop) -> dict[str, set[float]]:
     return {store: {float(word) for word in text.split()} for store, text in texts.items()}
 
 
+def test_a_night_alone_brings_back_all_that_it_says(mortal: Shop) -> None:
+    """Also what was written while the copy was checked."""
+    mortal.shell(ROWS.replace("0.1", "0.01"), mortal.postgres, detach=True)
+    wait_until(lambda: mortal.sql("SELECT count(*) > 9 FROM tokens", "shop").output == "t", 60, "the writer")
+    mortal.must("nightly")
+    before = written(mortal)["postgres_data"]
+    reached = json.loads(mortal.shell(f"cat {FOLDER}/state/far.json").output)["points"]["postgres_data"]
+    mortal.destroy()
+
+    mortal.machine()
+    mortal.confirmed("all", "--from", "far")
+    lost = before - written(mortal)["postgres_data"]
+    assert lost, "nothing was written after the night"
+    assert min(lost) > reached
+
+
 def live(shop: Shop, chance: random.Random) -> dict[str, set[float]]:
     """Write and save for a while, then destroy; what had been written, and what the program said it had saved."""
     shop.shell(ROWS, shop.postgres, detach=True)
