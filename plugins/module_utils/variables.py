@@ -238,7 +238,8 @@ RULES: dict[str, Rule] = {
             for networks in names.values()
         ),
     ),
-    "firewall_ssh_ports": _each(_whole(1, 65535)),
+    # Text where an ssh_port was typed.
+    "firewall_ssh_ports": _each(Rule("a port", lambda value: is_port(f"{value}/tcp"))),
     "guard_seconds": _whole(20, 3600),
     "lan_networks": _each(Rule("the network of a house such as 192.168.7.0/24, with no container in it", is_house)),
     "n8n_heap_mib": _whole(384, 65536),
