@@ -183,7 +183,7 @@ class Watcher:
     """on_pi/watch.py, armed."""
 
     def __init__(self, pi: Pi, point: Point) -> None:
-        kill = {"controller": "hold", "power": "hold", "run": "session"}.get(point.kill, point.kill)
+        kill = {"controller": "hold", "power": "hold"}.get(point.kill, point.kill)
         spec = {**asdict(point), "kill": kill, "seconds": MOMENT_SECONDS}
         self.process = subprocess.Popen(
             ["docker", "exec", "-i", pi.settings.container, "python3", "-u", "-c", WATCH],
