@@ -22,6 +22,8 @@ pytestmark = pytest.mark.skipif(machine.KIND == "vm", reason="what is watched an
 
 INSTALL = "Install the packages every machine has"
 CLEAR_UP = "Clear up what a run that was cut off has left"
+SSH = "Write the settings of the SSH server and of the socket that may listen for it"
+FIREWALL = "Write the rules and put them into force"
 ENGINE = "Install the engine"
 VAULT = "Open the vault file, make what is missing in it"
 SERVICES = "Start all services, take away what is no longer enabled"
@@ -40,7 +42,11 @@ FIRST_RUN = [
     Point(INSTALL, "run", process=r"^/usr/lib/apt/methods/http"),
     Point(INSTALL, "session", process=r"^/usr/bin/dpkg .*--unpack", path=JOURNAL),
     Point("Write the kernel settings and the modules they need", "session", step=("subprocess.Popen", "sysctl", 1)),
-    Point("Write the SSH server's settings", "line", step=("os.rename", "10-pi-commerce", 1)),
+    Point(SSH, "line", step=("os.rename", "10-pi-commerce", 1)),
+    # The rules are there and the firewall is not yet; then it is, and nobody has come in by it.
+    Point(FIREWALL, "power", step=("os.rename", "ufw.conf", 1)),
+    Point(FIREWALL, "run", process=r"^\S*ip6?tables-restore"),
+    Point("Come in anew", "controller"),
     Point("Write the engine's configuration", "session", step=("os.rename", "daemon.json", 1)),
     Point(ENGINE, "power", process=r"^/usr/bin/dpkg .*--unpack", path=CONTAINERD),
     Point(CLEAR_UP, "controller", process=r"^/usr/bin/dpkg .*--configure"),
@@ -67,7 +73,7 @@ CHANGES = {
     "ssh_max_auth_tries": 3,
 }
 CHANGED_RUN = [
-    Point("Write the SSH server's settings", "session", step=("subprocess.Popen", "systemctl reload ssh", 1)),
+    Point(SSH, "session", step=("subprocess.Popen", "systemctl reload ssh", 1)),
     Point("Write the engine's configuration", "run", step=("subprocess.Popen", "try-restart docker", 1)),
     Point("Write the policies and the source", "line", step=("os.rename", "policies.json", 1)),
     Point(SERVICES, "engine", shell=REPLACING),
@@ -144,6 +150,9 @@ NOTICED = [
     ("useradd stray", "userdel stray", "stray:x:"),
     ("systemctl disable cron", "systemctl enable cron", "shared>units"),
     ("hostname other", "hostname shop-pi", "['other'"),
+    ("ufw allow 4711/tcp", "ufw delete allow 4711/tcp", "4711/tcp"),
+    ("iptables -w -I DOCKER-USER -j RETURN", "iptables -w -D DOCKER-USER -j RETURN", "-A DOCKER-USER -j RETURN"),
+    ("pi-commerce-guard arm /etc/cron.d --seconds 600", "pi-commerce-guard restore", "shared>guard"),
     ("sysctl net.ipv4.tcp_syncookies=0", "sysctl net.ipv4.tcp_syncookies=1", "net.ipv4.tcp_syncookies = 0"),
     ("touch /etc/pi-commerce/.file_tree-x", "rm /etc/pi-commerce/.file_tree-x", "'/etc/pi-commerce/.file_tree-x'"),
     ("mkdir /tmp/ansible_apt_payload_x", "rmdir /tmp/ansible_apt_payload_x", "'/tmp/ansible_apt_payload_x'"),

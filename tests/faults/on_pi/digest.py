@@ -177,6 +177,8 @@ class Digest:
             "time": os.path.realpath("/etc/localtime"),
             "kernel": lines("sysctl", "net.ipv4.ip_forward", "net.ipv4.conf.all.rp_filter", "net.ipv4.tcp_syncookies"),
             "ssh": lines("sshd", "-T"),
+            "firewall": [*lines("ufw", "status", "verbose"), *run("iptables", "-w", "-S", "DOCKER-USER").splitlines()],
+            "guard": json.loads(run("pi-commerce-guard", "status"))["armed"],
         }
 
 
