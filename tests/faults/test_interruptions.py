@@ -31,6 +31,8 @@ SCHEMA = "Apply the schema files that are missing"
 WORKFLOWS = "Bring credentials and workflows into n8n"
 
 PSQL = "docker exec -i pi-commerce-postgres-1 psql -U postgres -XAtq"
+# Only while package lists are fetched: the program that fetches is still there when packages are being unpacked.
+LISTS = "/var/lib/apt/lists/partial/*"
 JOURNAL = "/var/lib/dpkg/updates/0*"
 CONTAINERD = "/var/lib/dpkg/info/containerd.list"
 COMPOSE = r"^/usr/bin/docker .*compose .* up "
@@ -39,7 +41,7 @@ REPLACING = r"docker ps --all --format '{{.Names}}' | grep -qE '^[0-9a-f]{12}_pi
 
 # In the order of the site, so that each task really has its work to do when it is cut off.
 FIRST_RUN = [
-    Point(INSTALL, "run", process=r"^/usr/lib/apt/methods/http"),
+    Point(INSTALL, "run", process=r"^/usr/lib/apt/methods/http", path=LISTS),
     Point(INSTALL, "session", process=r"^/usr/bin/dpkg .*--unpack", path=JOURNAL),
     Point("Write the kernel settings and the modules they need", "session", step=("subprocess.Popen", "sysctl", 1)),
     Point(SSH, "line", step=("os.rename", "10-pi-commerce", 1)),
@@ -47,12 +49,12 @@ FIRST_RUN = [
     Point(FIREWALL, "power", step=("os.rename", "ufw.conf", 1)),
     Point(FIREWALL, "run", process=r"^\S*ip6?tables-restore"),
     Point("Come in anew", "controller"),
+    Point(VAULT, "controller", on_controller=("os.rename", "secrets.vault")),
+    Point("Write each service's secrets", "session", step=("os.rename", "/etc/pi-commerce/secrets/", 4)),
     Point("Write the engine's configuration", "session", step=("os.rename", "daemon.json", 1)),
     Point(ENGINE, "power", process=r"^/usr/bin/dpkg .*--unpack", path=CONTAINERD),
     Point(CLEAR_UP, "controller", process=r"^/usr/bin/dpkg .*--configure"),
     Point("Let a greedy container run into its limit", "engine", process=r"^docker run"),
-    Point(VAULT, "controller", on_controller=("os.rename", "secrets.vault")),
-    Point("Write each service's secrets", "session", step=("os.rename", "/etc/pi-commerce/secrets/", 4)),
     Point("Build the image where this version is missing", "engine", process=r"-m pip install"),
     Point("Make a certificate until a real one is given", "session", program="chown"),
     Point("Write the Compose files", "session", step=("os.rename", "/etc/pi-commerce/compose/", 3)),
