@@ -53,7 +53,7 @@ FIRST_RUN = [
     Point("Write each service's secrets", "session", step=("os.rename", "/etc/pi-commerce/secrets/", 4)),
     Point("Write the engine's configuration", "session", step=("os.rename", "daemon.json", 1)),
     Point(ENGINE, "power", process=r"^/usr/bin/dpkg .*--unpack", path=CONTAINERD),
-    Point(CLEAR_UP, "controller", process=r"^/usr/bin/dpkg .*--configure"),
+    Point(CLEAR_UP, "controller", process=r"^dpkg .*--configure"),
     Point("Let a greedy container run into its limit", "engine", process=r"^docker run"),
     Point("Build the image where this version is missing", "engine", process=r"-m pip install"),
     Point("Make a certificate until a real one is given", "session", program="chown"),
