@@ -71,9 +71,11 @@ def main() -> None:
     cleared = cut_off.found()
     if not module.check_mode:
         wait_for_strangers(module)
+        # Nobody works here at this moment, so these are nobody's. While packages are completed another run may begin.
+        abandoned = cut_off.unpacked_modules()
         if cut_off.packages_are_half_installed():
             complete_packages(module)
-        for folder in cut_off.unpacked_modules():
+        for folder in abandoned:
             shutil.rmtree(folder)
     module.exit_json(changed=bool(cleared), cleared=cleared)
 

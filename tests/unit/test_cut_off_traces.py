@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import getpass
+import importlib
 import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
 
+import ansible.module_utils
 import cut_off
 import plays
 import pytest
@@ -67,3 +70,38 @@ def test_folder_of_the_module_that_asks_is_its_own_and_another_one_is_not(unpack
 
     assert str(unpacked) not in found(sys.executable, str(module))
     assert str(unpacked) in found(sys.executable, "-c", module.read_text())
+
+
+class Ended(Exception):
+    """The module has answered."""
+
+
+class Stub:
+    """As much of AnsibleModule as the module asks for."""
+
+    check_mode = False
+    params: ClassVar = {"wait_seconds": 1}
+
+    def __init__(self, **_: object) -> None:
+        """Takes what the other takes."""
+
+    def exit_json(self, **_: object) -> None:
+        """Ends it."""
+        raise Ended
+
+
+def test_module_of_a_run_that_begins_meanwhile_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Completing packages takes minutes; the controller may be gone and back by then."""
+    monkeypatch.setitem(sys.modules, "ansible.module_utils.cut_off", cut_off)
+    monkeypatch.setattr(ansible.module_utils, "cut_off", cut_off, raising=False)
+    leftovers = importlib.import_module("leftovers")
+    old, new = tmp_path / "ansible_old_payload_x", tmp_path / "ansible_new_payload_y"
+    old.mkdir()
+    monkeypatch.setattr(leftovers, "AnsibleModule", Stub)
+    monkeypatch.setattr(leftovers, "complete_packages", lambda _: new.mkdir())
+    monkeypatch.setattr(cut_off, "strangers", dict)
+    monkeypatch.setattr(cut_off, "packages_are_half_installed", lambda: True)
+    monkeypatch.setattr(cut_off, "unpacked_modules", lambda: sorted(tmp_path.iterdir()))
+    with pytest.raises(Ended):
+        leftovers.main()
+    assert list(tmp_path.iterdir()) == [new]
