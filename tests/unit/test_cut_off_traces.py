@@ -10,7 +10,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import ansible.module_utils
 import cut_off
@@ -84,17 +84,38 @@ class Stub:
 
     def __init__(self, **_: object) -> None:
         """Takes what the other takes."""
+        self.commands: list[list[str]] = []
+
+    def run_command(self, command: list[str], **_: object) -> tuple[int, str, str]:
+        """Notes it; of two packages one was cut off while it was unpacked."""
+        self.commands.append(command)
+        return 0, "cron ok\ncontainerd reinstreq\n" if command[0] == "dpkg-query" else "", ""
 
     def exit_json(self, **_: object) -> None:
         """Ends it."""
         raise Ended
 
 
-def test_module_of_a_run_that_begins_meanwhile_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Completing packages takes minutes; the controller may be gone and back by then."""
+@pytest.fixture
+def leftovers(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The module, which finds ours beside Ansible's."""
     monkeypatch.setitem(sys.modules, "ansible.module_utils.cut_off", cut_off)
     monkeypatch.setattr(ansible.module_utils, "cut_off", cut_off, raising=False)
-    leftovers = importlib.import_module("leftovers")
+    return importlib.import_module("leftovers")
+
+
+def test_package_whose_files_may_not_be_whole_is_unpacked_once_more(leftovers: Any) -> None:
+    stub = Stub()
+    leftovers.complete_packages(stub)
+    assert stub.commands[0][:1] == ["dpkg"]
+    assert stub.commands[-1][0] == "apt-get"
+    assert stub.commands[-1][-3:] == ["install", "--reinstall", "containerd"]
+
+
+def test_module_of_a_run_that_begins_meanwhile_is_left_alone(
+    leftovers: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Completing packages takes minutes; the controller may be gone and back by then."""
     old, new = tmp_path / "ansible_old_payload_x", tmp_path / "ansible_new_payload_y"
     old.mkdir()
     monkeypatch.setattr(leftovers, "AnsibleModule", Stub)
