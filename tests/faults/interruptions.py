@@ -46,19 +46,18 @@ class Point:
     process: str = ""
     path: str = ""
     step: tuple[str, str, int] | tuple[()] = ()
-    program: str = ""
     shell: str = ""
     on_controller: tuple[str, str] | tuple[()] = ()
 
     @property
     def name(self) -> str:
         """For people."""
-        return f"{self.kill} at {self.task!r} {self.process or self.program or ' '.join(map(str, self.step))}".strip()
+        return f"{self.kill} at {self.task!r} {self.process or ' '.join(map(str, self.step))}".strip()
 
     @property
     def watched(self) -> bool:
         """Whether the moment is seen on the Pi."""
-        return bool(self.process or self.step or self.program or self.shell)
+        return bool(self.process or self.step or self.shell)
 
 
 @dataclass(frozen=True)

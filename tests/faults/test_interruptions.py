@@ -56,7 +56,8 @@ FIRST_RUN = [
     Point(CLEAR_UP, "controller", process=r"^dpkg .*--configure"),
     Point("Let a greedy container run into its limit", "engine", process=r"^docker run"),
     Point("Build the image where this version is missing", "engine", process=r"-m pip install"),
-    Point("Make a certificate until a real one is given", "session", program="chown"),
+    # With the key and without its certificate.
+    Point("Write nginx's configuration and the entrance's settings", "session", step=("os.rename", "tls/cert.pem", 1)),
     Point("Write the Compose files", "session", step=("os.rename", "/etc/pi-commerce/compose/", 3)),
     Point("Start PostgreSQL", "power", process=r"postgres.* --single"),
     Point("Make the databases and their roles", "session", process=r"^postgres: .* CREATE DATABASE"),

@@ -4,7 +4,6 @@ Standard input holds one JSON object: `kill` (hold, run, session, line, engine),
   process  regular expression: a process with such a command line is held as soon as it is seen, where `path` is given
            once that glob matches something, too;
   step     [audit event, regular expression, n]: a Python module is held at its n-th such event;
-  program  name: a shell script is held before it runs this program;
   shell    command: nothing is held, the moment is when the command succeeds.
 Prints `armed`, then `reached`. With `hold` the work goes on when another line comes in; with `run` the sessions
 stand still until then, and are killed: nobody is left who would try again. A line that comes before the moment ends
@@ -24,13 +23,6 @@ import time
 from pathlib import Path
 
 POLL_SECONDS = 0.002
-# Root's own directory of local programs comes first on sudo's path.
-PROGRAMS = Path("/usr/local/bin")
-PROGRAM = """#!/bin/sh
-kill -STOP $$
-PATH=$(printf %s "$PATH" | sed "s,/usr/local/bin:,,")
-exec {name} "$@"
-"""
 HOOK = """
 import os, re, signal, sys
 def _hook(name, arguments, left=[{count}]):
@@ -99,11 +91,6 @@ def plant(spec: dict) -> list[Path]:
         loader = packages / "ambush.pth"
         loader.write_text(f"import os; os.path.exists('{hook}') and exec(open('{hook}').read(), {{}})\n")
         return [loader, hook]
-    if spec.get("program"):
-        shim = PROGRAMS / spec["program"]
-        shim.write_text(PROGRAM.format(name=spec["program"]))
-        shim.chmod(0o755)
-        return [shim]
     return []
 
 
