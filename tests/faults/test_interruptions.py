@@ -153,9 +153,8 @@ NOTICED = [
     ("useradd stray", "userdel stray", "stray:x:"),
     ("systemctl disable cron", "systemctl enable cron", "shared>units"),
     ("hostname other", "hostname shop-pi", "['other'"),
-    ("ufw allow 4711/tcp", "ufw delete allow 4711/tcp", "4711/tcp"),
     ("iptables -w -I DOCKER-USER -j RETURN", "iptables -w -D DOCKER-USER -j RETURN", "-A DOCKER-USER -j RETURN"),
-    ("pi-commerce-guard arm /etc/cron.d --seconds 600", "pi-commerce-guard restore", "shared>guard"),
+    ("pi-commerce-guard arm /etc/sudoers.d --seconds 600", "pi-commerce-guard restore", "shared>guard"),
     ("sysctl net.ipv4.tcp_syncookies=0", "sysctl net.ipv4.tcp_syncookies=1", "net.ipv4.tcp_syncookies = 0"),
     ("touch /etc/pi-commerce/.file_tree-x", "rm /etc/pi-commerce/.file_tree-x", "'/etc/pi-commerce/.file_tree-x'"),
     ("mkdir /tmp/ansible_apt_payload_x", "rmdir /tmp/ansible_apt_payload_x", "'/tmp/ansible_apt_payload_x'"),
@@ -168,14 +167,16 @@ def sql(pi: Pi, database: str, query: str) -> str:
 
 
 def settled(pi: Pi) -> dict[str, Any]:
-    """The digest, once every container that has a health check is healthy again."""
+    """The digest, once every container that has a health check is healthy again, and a night has left its canaries."""
     deadline = time.monotonic() + 120
     while True:
         digest = pi.digest()
         health = {container["health"] for container in digest["shared"]["containers"].values()}
         if health <= {"healthy", None} or time.monotonic() > deadline:
-            return digest
+            break
         time.sleep(1)
+    pi.shell("grep -qs nightly /var/backups/pi-commerce/state/jobs.json || pi-commerce-backup nightly --wait 300")
+    return pi.digest()
 
 
 @dataclass
