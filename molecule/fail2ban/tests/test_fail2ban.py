@@ -130,7 +130,7 @@ def test_second_host_is_banned_everywhere_and_let_in_again(
 
 def test_whoever_is_logged_in_is_not_kept_out(host: Host, stranger: Stranger, variables: dict[str, Any]) -> None:
     """Neither for what fails now nor for what failed before the service was started; afterwards like anybody."""
-    key, known = "/root/.molecule-key", "/home/pi/.ssh/authorized_keys"
+    key, known = "/run/molecule-key", "/home/pi/.ssh/authorized_keys"
     command, words = attempts("sshd", variables["fail2ban_max_retry"] + 2)
     host.check_output(
         f"ssh-keygen -q -t ed25519 -N '' -f {key} && cp -p {known} {known}-before && cat {key}.pub >> {known}"
