@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from . import questions
+from . import openapi, questions
 from .errors import ConfigError
 from .http_front import Answer, Later, Request, Response, error
 from .limiter import Ask, Decision, Limiter, Unavailable
@@ -25,7 +25,6 @@ UNAVAILABLE_RETRY_AFTER = 1
 # A wait grows by a random part of up to base * 2^attempt seconds.
 BACKOFF_BASE = 0.5
 BACKOFF_CAP = 60.0
-OPENAPI = Path(__file__).with_name("openapi.json")
 # What needs no token, because machines ask it: whether it is well, and what it counts.
 _OPEN = frozenset({"/health", "/metrics", "/openapi.json"})
 
@@ -51,7 +50,7 @@ class Api:
         self._policies = policies
         self._metrics = metrics
         self._callers = callers
-        self._openapi = OPENAPI.read_bytes()
+        self._openapi = _encode(openapi.document())
         check: dict[str, Callable[[Request], Answer]] = {"GET": self._check_query, "POST": self._check_body}
         self.routes: dict[str, dict[str, Callable[[Request], Answer]]] = {
             "/api/rate-limit/check": check,

@@ -1,7 +1,7 @@
 """The HTTP front: one asyncio protocol over httptools.
 
-One request at a time per connection, answered in order; whoever is slow or sends too much is cut off. It knows nothing of
-limits: what to answer comes from `handle`.
+One request at a time per connection, answered in order; whoever is slow or sends too much is cut off. It knows nothing
+of limits: what to answer comes from `handle`.
 """
 
 from __future__ import annotations

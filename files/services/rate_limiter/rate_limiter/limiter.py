@@ -1,4 +1,4 @@
-"""The limiter itself: asks Redis, keeps in mind what it admitted, answers from that while Redis is away. No HTTP here."""
+"""The limiter itself: asks Redis, keeps in mind what it admitted, answers from that while Redis is away. No HTTP."""
 
 from __future__ import annotations
 

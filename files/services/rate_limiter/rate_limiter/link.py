@@ -37,8 +37,12 @@ class Script:
     def __init__(self, *parts: str) -> None:
         """Put ``scripts/<part>.lua`` together."""
         folder = Path(__file__).with_name("scripts")
-        self.text = "".join((folder / f"{part}.lua").read_text(encoding="utf-8") for part in parts)
-        self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+        self.use("".join((folder / f"{part}.lua").read_text(encoding="utf-8") for part in parts))
+
+    def use(self, text: str) -> None:
+        """Be this text, known to Redis by its digest."""
+        self.text = text
+        self.sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
 
 Hand = Callable[[Any], None]

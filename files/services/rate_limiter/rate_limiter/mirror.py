@@ -1,6 +1,6 @@
-"""What this process knows itself of what it admitted: answers while Redis is away, notices when Redis has lost something.
+"""What this process knows itself of what it admitted: answers while Redis is away, notices what Redis has lost.
 
-Dates are microseconds of the Redis clock. Nothing here is fuller than Redis is, as long as Redis keeps what it was told.
+Dates are microseconds of the Redis clock. Nothing here is fuller than Redis, as long as Redis keeps what it was told.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Told(NamedTuple):
 
 
 class Clock:
-    """The clock of Redis, as our monotonic one sees it: at least `low` and at most `high` microseconds lie between them."""
+    """The clock of Redis as our monotonic one sees it: `low` to `high` microseconds lie between them."""
 
     def __init__(self) -> None:
         """Nothing is known before the first observation."""
@@ -50,8 +50,8 @@ class Clock:
 class LogMirror:
     """Dates of admissions, oldest first.
 
-    ``foreign`` units are in Redis and not from us: of an earlier process, or of an answer that came too late. They count
-    as if they had been admitted when we saw them.
+    ``foreign`` units are in Redis and not from us: of an earlier process, or of an answer that came too late. They
+    count as if they had been admitted when we saw them.
     """
 
     def __init__(self, window: Window) -> None:

@@ -27,7 +27,7 @@ _SECOND = 1_000_000
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Window:
-    """At most ``limit`` units in any span of ``window_seconds`` (log), in a bucket that refills in it (gcra), or in a period.
+    """At most ``limit`` units in any ``window_seconds`` (log), in a bucket that refills in them (gcra), or in a period.
 
     ``per``: the scope (chat, group) it counts by, None: the tenant as a whole. ``name`` is its own within the policy.
     """

@@ -30,20 +30,35 @@ class InvalidInput(Exception):
 
 
 class Field(NamedTuple):
-    """What a field is when it is not given, when it is right, and what is said when it is not."""
+    """What a field is when not given (None: it has to be), when it is right, how that is said and as JSON Schema."""
 
     default: Any
     accepts: Callable[[Any], bool]
     expected: str
+    schema: dict[str, Any]
 
 
 def _text(value: Any) -> bool:
     return type(value) is str and len(value) <= MAX_KEY_CHARACTERS
 
 
-def _whole(least: int, most: int) -> Callable[[Any], bool]:
+def _whole(default: int, least: int, most: int) -> Field:
     # bool is an int in Python.
-    return lambda value: type(value) is int and least <= value <= most
+    return Field(
+        default,
+        lambda value: type(value) is int and least <= value <= most,
+        f"is a whole number {least}..{most}",
+        {"type": "integer", "minimum": least, "maximum": most},
+    )
+
+
+def _seconds(default: float | None, most: int) -> Field:
+    return Field(
+        default,
+        lambda value: type(value) in (int, float) and 0 < value <= most,
+        f"{'' if default else 'is required and '}is seconds above 0, up to {most}",
+        {"type": "number", "exclusiveMinimum": 0, "maximum": most},
+    )
 
 
 def _scopes(value: Any) -> bool:
@@ -52,46 +67,54 @@ def _scopes(value: Any) -> bool:
     )
 
 
-def _seconds(value: Any) -> bool:
-    return type(value) in (int, float) and 0 < value <= MAX_SECONDS
-
-
-API = Field(None, lambda value: type(value) is str and value != "", "is required and is the name of an API")
-KEY = Field("", _text, f"is text of at most {MAX_KEY_CHARACTERS} characters")
-COST = Field(1, _whole(0, MAX_COST), f"is a whole number 0..{MAX_COST}")
+_PRINTABLE = {"type": "string", "maxLength": MAX_KEY_CHARACTERS, "pattern": "^[ -~]*$"}
+API = Field(
+    None,
+    lambda value: type(value) is str and value != "",
+    "is required and is the name of an API",
+    {"type": "string", "minLength": 1},
+)
+KEY = Field("", _text, f"is text of at most {MAX_KEY_CHARACTERS} characters", _PRINTABLE)
+COST = _whole(1, 0, MAX_COST)
 SCOPES = Field(
-    {}, _scopes, f"is an object of up to 8 texts, each of at most {MAX_KEY_CHARACTERS} characters that can be printed"
+    {},
+    _scopes,
+    f"is an object of up to 8 texts, each of at most {MAX_KEY_CHARACTERS} characters that can be printed",
+    {"type": "object", "maxProperties": 8, "additionalProperties": _PRINTABLE},
 )
 WHO = {"api": API, "key": KEY, "scopes": SCOPES}
 CHECK = {
     **WHO,
     "cost": COST,
-    "attempt": Field(0, _whole(0, MAX_ATTEMPT), f"is a whole number 0..{MAX_ATTEMPT}"),
-    "denied_status": Field(200, lambda value: type(value) is int and value in (200, 429), "is 200 or 429"),
+    "attempt": _whole(0, 0, MAX_ATTEMPT),
+    "denied_status": Field(
+        200,
+        lambda value: type(value) is int and value in (200, 429),
+        "is 200 or 429",
+        {"type": "integer", "enum": [200, 429]},
+    ),
 }
 ONE_OF_MANY = {**WHO, "cost": COST}
 CHECKS = {
     "checks": Field(
         None,
         lambda value: type(value) is list and 0 < len(value) <= MAX_CHECKS,
-        f"is a list of 1 to {MAX_CHECKS} checks",
+        f"is required and is a list of 1 to {MAX_CHECKS} checks",
+        {"type": "array", "minItems": 1, "maxItems": MAX_CHECKS, "items": {"$ref": "#/components/schemas/OneOfMany"}},
     ),
-    "all_or_none": Field(False, lambda value: type(value) is bool, "is true or false"),
+    "all_or_none": Field(False, lambda value: type(value) is bool, "is true or false", {"type": "boolean"}),
 }
-RESERVE = {
-    **WHO,
-    "cost": Field(1, _whole(1, MAX_COST), f"is a whole number 1..{MAX_COST}"),
-    "max_wait": Field(60, lambda value: _seconds(value) and value <= 3600, "is seconds above 0, up to 3600"),
-}
+RESERVE = {**WHO, "cost": _whole(1, 1, MAX_COST), "max_wait": _seconds(60, 3600)}
 REFUND = {
     **WHO,
-    "id": Field(None, lambda value: _text(value) and value != "", "is required and is the id of a reservation"),
+    "id": Field(
+        None,
+        lambda value: _text(value) and value != "",
+        "is required and is the id of a reservation",
+        {"type": "string", "minLength": 1, "maxLength": MAX_KEY_CHARACTERS},
+    ),
 }
-REPORT = {
-    "api": API,
-    "key": KEY,
-    "retry_after": Field(None, _seconds, f"is required and is seconds above 0, up to {MAX_SECONDS}"),
-}
+REPORT = {"api": API, "key": KEY, "retry_after": _seconds(None, MAX_SECONDS)}
 _IN_QUERY = ("api", "key", "cost", "attempt", "denied_status")
 
 

@@ -4,7 +4,7 @@
 -- returns  {clock, per check: taken (0 or 1), blocked, then per window: units that counted before, reset_in, wait (-1 = never)}
 local together = ARGV[1] == '1'
 local reply, known, order = {clock}, {}, {}
-local key, argument, failed = 1, 2, false
+local key, argument, failed, flags = 1, 2, false, {}
 
 while argument <= #ARGV do
   local cost, count = tonumber(ARGV[argument]), tonumber(ARGV[argument + 1])
@@ -44,12 +44,16 @@ while argument <= #ARGV do
     end
     reply[first + index * 3] = w.kind.reset(w)
   end
-  reply[first] = fits and 1 or 0
+  reply[first], flags[#flags + 1] = fits and 1 or 0, first
   failed = failed or not fits
   key = key + count + 1
 end
 
-if not (together and failed) then
+if together and failed then
+  for _, flag in ipairs(flags) do
+    reply[flag] = 0
+  end
+else
   for _, w in ipairs(order) do
     if w.pending > 0 then
       w.kind.take(w, w.now)

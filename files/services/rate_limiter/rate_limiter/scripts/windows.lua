@@ -129,10 +129,12 @@ function kinds.gcra.take(w, date)
 end
 
 function kinds.gcra.give_back(w, _, cost)
-  if call('EXISTS', w.key) == 1 then
-    local full = tonumber(call('GET', w.key)) - cost * w.step
+  local full = w.full - cost * w.step
+  if full > clock then
     call('SET', w.key, text(full))
     expire_at(w.key, full)
+  else
+    call('DEL', w.key)
   end
 end
 
