@@ -24,7 +24,9 @@ SECOND = 1_000_000
 
 def config_for(redis: LocalRedis, *, instances: int = 1, timeout: float = 5.0) -> Config:
     """Settings that lead to this Redis; a busy computer is given time unless a test is about that."""
-    return Config("127.0.0.1", redis.port, "rate_limiter", redis.limiter_password, timeout, instances, "", 0, Path(), None)
+    return Config(
+        "127.0.0.1", redis.port, "rate_limiter", redis.limiter_password, timeout, instances, "", 0, Path(), None
+    )
 
 
 def policy(**body: Any) -> Policy:

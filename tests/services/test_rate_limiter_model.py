@@ -24,7 +24,9 @@ LOG = policy(limit=LIMIT, window_seconds=60)
 GCRA = policy(algorithm="gcra", limit=LIMIT, window_seconds=60)
 DAY = policy(algorithm="calendar", limit=LIMIT, period="day", time_zone="America/Los_Angeles")
 CHAT = policy(
-    limit=LIMIT, window_seconds=60, also=[{"limit": 2, "window_seconds": 90, "per": "chat"}, {"limit": 8, "window_seconds": 300}]
+    limit=LIMIT,
+    window_seconds=60,
+    also=[{"limit": 2, "window_seconds": 90, "per": "chat"}, {"limit": 8, "window_seconds": 300}],
 )
 
 costs = st.integers(0, LIMIT + 1)
@@ -45,17 +47,18 @@ class LogModel:
         if newest > clock + self.span:
             self.dates, newest = [clock] * len(self.dates), clock
         now = max(clock, newest)
-        self.dates = sorted(date for date in self.dates if date > now - self.span)
-        fits = len(self.dates) + cost <= self.limit or cost == 0
+        counted = sorted(date for date in self.dates if date > now - self.span)
+        fits = len(counted) + cost <= self.limit or cost == 0
         wait: int | None = 0
-        if fits:
-            self.dates += [now] * cost
+        if fits and cost:
+            # What has grown old goes now and not before: a clock that is set back makes it young again.
+            self.dates = counted = counted + [now] * cost
         elif cost > self.limit:
             wait = None
-        else:
-            wait = self.dates[len(self.dates) + cost - self.limit - 1] + self.span - clock
-        reset = self.dates[-1] + self.span - clock if self.dates else 0
-        return fits, max(0, self.limit - len(self.dates)), reset, wait
+        elif cost:
+            wait = counted[len(counted) + cost - self.limit - 1] + self.span - clock
+        reset = counted[-1] + self.span - clock if counted else 0
+        return fits, max(0, self.limit - len(counted)), reset, wait
 
 
 def told(decision: Decision) -> tuple[bool, int, int, int | None]:
@@ -109,7 +112,7 @@ def test_no_window_of_real_time_holds_more_than_the_limit(
 def assert_never_more(admitted: list[float], limit: int, span: float) -> None:
     admitted = sorted(admitted)
     for first, beyond in zip(admitted, admitted[limit:], strict=False):
-        assert beyond - first >= span - 1e-6, f"{limit + 1} units within {beyond - first} s"
+        assert beyond - first >= span - 1e-5, f"{limit + 1} units within {beyond - first} s"
 
 
 @STEADY
@@ -163,7 +166,9 @@ def test_a_day_begins_at_midnight_of_its_zone(limiter_bench: Bench, schedule: li
 @STEADY
 @given(
     schedule=st.lists(
-        st.tuples(pauses, st.lists(st.tuples(st.integers(0, 2), st.sampled_from(["", "a", "b"])), max_size=4), st.booleans()),
+        st.tuples(
+            pauses, st.lists(st.tuples(st.integers(0, 2), st.sampled_from(["", "a", "b"])), max_size=4), st.booleans()
+        ),
         max_size=15,
     )
 )
@@ -188,7 +193,9 @@ def test_many_checks_in_one_go_count_like_one_after_the_other(
             expected = []
             for cost, chat in asked:
                 windows = models[""] + (models[chat] if chat else [])
-                fits = all(len(live(model, limiter_bench.clock)) + cost <= model.limit for model in windows) or cost == 0
+                fits = (
+                    all(len(live(model, limiter_bench.clock)) + cost <= model.limit for model in windows) or cost == 0
+                )
                 expected.append(fits)
                 for model in windows if fits else ():
                     model.check(limiter_bench.clock, cost)
@@ -208,7 +215,10 @@ def live(model: LogModel, clock: int) -> list[int]:
 
 steps = st.lists(
     st.tuples(
-        st.sampled_from(["check", "reserve", "reserve", "refund", "report"]), pauses, st.integers(1, 3), st.integers(0, 200)
+        st.sampled_from(["check", "reserve", "reserve", "refund", "report"]),
+        pauses,
+        st.integers(1, 3),
+        st.integers(0, 200),
     ),
     min_size=1,
     max_size=25,
