@@ -23,8 +23,8 @@ from preflight import Finding
 # The rate limiter judges its policies itself; its own module does it here too, before they are on the Pi.
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "files/services/rate_limiter"))
 
-from rate_limiter.errors import ConfigError  # noqa: E402
-from rate_limiter.policies import read_policies  # noqa: E402
+from rate_limiter.errors import ConfigError
+from rate_limiter.policies import read_policies
 
 WHERE = "correct it in the inventory or on the command line"
 

@@ -19,8 +19,8 @@ from redis_server import LABELS, RedisServer
 # The service's own modules, for tests that need no container.
 sys.path.insert(0, str(SOURCE))
 
-from limiter_harness import Bench  # noqa: E402
-from local_redis import LocalRedis  # noqa: E402
+from limiter_harness import Bench
+from local_redis import LocalRedis
 
 
 @pytest.fixture(scope="session")

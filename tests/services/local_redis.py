@@ -1,4 +1,4 @@
-"""A real Redis or Valkey on the loopback: the one that is installed, else the project's image in this computer's network."""
+"""A real Redis or Valkey on the loopback: the installed one, else the project's image in this computer's network."""
 
 from __future__ import annotations
 

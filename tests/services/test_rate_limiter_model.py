@@ -1,4 +1,4 @@
-"""What the limiter admits, held against an exact model over random schedules: real Redis, a clock of our own, jumps and all."""
+"""What the limiter admits, held against exact models over random schedules: real Redis, a clock that jumps."""
 
 from __future__ import annotations
 

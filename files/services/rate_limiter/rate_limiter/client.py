@@ -30,7 +30,7 @@ class RateLimiterClient:
         return self._ask("POST", "/v1/check", body)
 
     def acquire(self, api: str, key: str = "", cost: int = 1, *, longest: float = 60.0, **scopes: str) -> bool:
-        """Ask until allowed, waiting as told in between; False: not within ``longest`` seconds. Raises RateLimiterError."""
+        """Ask until allowed, waiting as told; False: not within ``longest`` seconds. Raises RateLimiterError."""
         end = time.monotonic() + longest
         attempt = 0
         while True:

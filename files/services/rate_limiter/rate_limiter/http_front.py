@@ -89,6 +89,7 @@ class Connection(asyncio.Protocol):
         self.answering: asyncio.Task[None] | Later | None = None
         self.stuck = False
         self.closing = False
+        self._refused = False
         self._parser = httptools.HttpRequestParser(self)
         self._queue: deque[Request | Response] = deque()
         self._begin()
@@ -121,9 +122,6 @@ class Connection(asyncio.Protocol):
         if not self.receiving:
             self.since = monotonic()
             self.receiving = True
-        if self._head >= 0:
-            # The body is counted as it comes, this bounds what comes before it.
-            self._head += len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -132,6 +130,9 @@ class Connection(asyncio.Protocol):
             # One of our own callbacks may have ended it.
             if not self.closing:
                 self._refuse(error(400, f"not HTTP: {problem}"))
+        if self._head >= 0:
+            # The body is counted as it comes, this bounds what comes before it.
+            self._head += len(data)
         if self._head > MAX_HEAD_BYTES + MAX_BODY_BYTES and not self.closing:
             self._refuse(error(431, f"the head is larger than {MAX_HEAD_BYTES} bytes"))
 
@@ -247,13 +248,17 @@ class Connection(asyncio.Protocol):
         )
         self.since = monotonic()
         if not keep_alive and not (self.closing and self._queue):
-            self.closing = True
             self._queue.clear()
-            self.transport.close()
+            if self._refused:
+                # Closed at once, what still comes in would have the other side lose the answer. It is read and dropped.
+                self.transport.write_eof()
+            else:
+                self.closing = True
+                self.transport.close()
 
     def _refuse(self, response: Response) -> None:
         """Answer after all that came before, and read no more."""
-        self.closing = True
+        self.closing = self._refused = True
         self.receiving = False
         self._queue.append(response)
         self._next()

@@ -239,7 +239,8 @@ class Limiter:
         for index, (name, window) in enumerate(zip(ask.keys, ask.windows, strict=True)):
             used, reset_in, date = reply[3 + 3 * index : 6 + 3 * index]
             taken = cost if booked else 0
-            stands &= self._follow(name, window, clock, used, reset_in, taken, float(date) or None)
+            if self._alone:
+                stands &= self._follow(name, window, clock, used, reset_in, taken, float(date) or None)[0]
         if not booked or not stands:
             return Booking(None, None if wait < 0 else max(wait, 1))
         return Booking(booking, wait)
@@ -298,11 +299,13 @@ class Limiter:
         for name, window in zip(ask.keys, ask.windows, strict=True):
             place += 3
             used, reset_in, wait = reply[place - 1 : place + 2]
-            if self._alone and not self._follow(name, window, clock, used, reset_in, units):
-                # Redis has lost what is admitted already: this one would be too many.
-                stands = False
-                lost = self._mirrors[name][1].ask(clock, ask.cost)
-                used, reset_in, wait = lost.used, lost.reset_in, lost.wait
+            if self._alone:
+                stood, lost = self._follow(name, window, clock, used, reset_in, units)
+                stands = stands and stood
+                if lost:
+                    # Redis has forgotten what is admitted already, which may leave no room for this one.
+                    known = self._mirrors[name][1].ask(clock, 0 if stood else ask.cost)
+                    used, reset_in, wait = known.used - (units if stood else 0), known.reset_in, known.wait
             told.append((used + units, reset_in, wait))
         decision = self._decide(ask, taken and stands, blocked, told)
         if not decision.allowed and not decision.refused:
@@ -339,17 +342,15 @@ class Limiter:
 
     def _follow(
         self, name: str, window: Window, clock: int, used: int, reset_in: int, units: int, date: float | None = None
-    ) -> bool:
-        """Keep in mind what Redis said of one window. Return whether an admission may stand."""
-        if not self._alone:
-            return True
+    ) -> tuple[bool, bool]:
+        """Keep in mind what Redis said of one window. Return whether an admission may stand, whether some are lost."""
         known = self._mirrors.get(name)
         if known is None or known[0] is not window:
             known = self._keep(name, window)
         stands, lost = known[1].observe(clock, used, reset_in, units, date)
         if lost:
             self._write_soon(name)
-        return stands
+        return stands, lost
 
     # Denials that hold for a while.
 
