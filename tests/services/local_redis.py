@@ -60,6 +60,14 @@ class LocalRedis(RedisServer):
             return None
         return address
 
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        if self._program:
+            return self._process.pid
+        self.container.reload()
+        return int(self.container.attrs["State"]["Pid"])
+
     def stall(self) -> None:
         """Let it do nothing; connections stay."""
         if self._program:

@@ -30,8 +30,8 @@ class Server:
         callers = load_callers(config.callers) if config.callers else {}
         self.limiter = Limiter(config)
         self._metrics = Metrics(policies, callers.values())
-        self._api = Api(self.limiter, policies, self._metrics, callers)
-        self._front = Front(self._api.handle)
+        self.api = Api(self.limiter, policies, self._metrics, callers)
+        self._front = Front(self.api.handle)
         self.port = 0
         self.apis = list(policies)
 
@@ -61,7 +61,7 @@ class Server:
                 self._metrics.reload_errors += 1
                 _log.error("the policies before stay in force: %s", error)
                 continue
-            self._api.use(policies)
+            self.api.use(policies)
             _log.info("new policies, limits of %s", ", ".join(policies))
 
 
