@@ -1,7 +1,8 @@
 """What one check costs, side by side with the bare script in Redis: `make bench WHAT=limiter`.
 
-Everything runs on this computer's loopback against one Redis, in turns, three rounds, medians: rates and times move with what else
-the computer does, ratios of one run less so, CPU time least. Wants redis-benchmark and wrk, and a Redis (installed, or our image).
+Everything runs on this computer's loopback against one Redis, in turns, three rounds, medians: rates and times move
+with what else the computer does, ratios of one run less so, CPU time least. Wants redis-benchmark and wrk, and a Redis
+(installed, or our image).
 
 - raw: a GCRA script by EVALSHA, 32 connections, not pipelined: the unit. CPU of redis-benchmark and Redis
 - check, 10 per call: our service, an exact log of 180 a second, 256 tenants; CPU of the service and Redis
@@ -90,8 +91,8 @@ def load(redis: LocalRedis, pid: int, port: int, path: str, body: str, each: int
     """One service, by wrk."""
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
         script.write(
-            "local number = 0\nfunction request()\n  number = number + 1\n"
-            f"  local one = {ONE}\n  return wrk.format('POST', '{path}', {{['Content-Type'] = 'application/json'}}, {body})\nend\n"
+            "local number, HEADERS = 0, {['Content-Type'] = 'application/json'}\nfunction request()\n  number = number + 1\n"
+            f"  local one = {ONE}\n  return wrk.format('POST', '{path}', HEADERS, {body})\nend\n"
         )
         script.flush()
         before = cpu_of(pid) + cpu_of(redis.pid)
@@ -206,13 +207,13 @@ def main() -> None:
         for name, found in rows.items()
     }
     one = middle["raw"]
-    print(
-        f"{'':18}{'checks/s':>10}{'/ raw':>7}{'p50 ms':>8}{'p99 ms':>8}{'/ raw':>7}{'CPU us':>8}{'/ raw':>7}{'MiB':>6}{'start s':>9}"
-    )
+    heads = ("checks/s", "/ raw", "p50 ms", "p99 ms", "/ raw", "CPU us", "/ raw", "MiB", "start s")
+    print(" " * 18 + "".join(f"{head:>9}" for head in heads))
     for name, row in middle.items():
-        line = f"{name:18}{row.rate:10.0f}{row.rate / one.rate:7.2f}{row.half:8.2f}{row.late:8.2f}{row.late / one.late:7.2f}"
-        line += f"{row.cpu:8.1f}{row.cpu / one.cpu:7.2f}"
-        print(line + (f"{row.memory:6.0f}" if row.memory else "") + (f"{starts[name]:9.2f}" if name in starts else ""))
+        numbers = [row.rate, row.rate / one.rate, row.half, row.late, row.late / one.late, row.cpu, row.cpu / one.cpu]
+        numbers += [row.memory] if row.memory else []
+        numbers += [starts[name]] if name in starts else []
+        print(f"{name:18}" + "".join(f"{number:9.{0 if number >= 1000 else 2}f}" for number in numbers))
     check, ten, peer = middle["check"], middle["10 per call"], middle["FastAPI + limits"]
     goals = {
         "full check / raw >= 0.45 (stretch 0.9)": (check.rate / one.rate, check.rate >= 0.45 * one.rate),

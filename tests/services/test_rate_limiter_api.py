@@ -459,6 +459,22 @@ def test_the_fast_reading_and_the_slow_one_agree(fields: dict[str, Any], plain: 
 
 
 @FUZZ
+@given(many=st.lists(FIELDS, max_size=3), more=FIELDS)
+def test_many_are_read_alike_too(many: list[dict[str, Any]], more: dict[str, Any]) -> None:
+    body = json.dumps({"checks": [{"api": "gemini"}, *many], **({} if more else {"all_or_none": True})}).encode()
+    try:
+        slow = questions.checks_from_json(body)
+    except questions.InvalidInput:
+        with pytest.raises(questions.NOT_FAST):
+            questions.checks_fast(body)
+        return
+    fast = questions.checks_fast(body)
+    assert fast.all_or_none == slow.all_or_none
+    for one, other in zip(fast.checks, slow.checks, strict=True):
+        assert (one.api, one.key or "", one.cost, one.scopes) == (other.api, other.key, other.cost, other.scopes)
+
+
+@FUZZ
 @given(body=st.one_of(st.binary(max_size=80), FIELDS.map(lambda fields: json.dumps(fields).encode()[:-2])))
 def test_no_body_breaks_the_reading(body: bytes) -> None:
     for fields in (questions.CHECK, questions.CHECKS, questions.RESERVE, questions.REFUND, questions.REPORT):

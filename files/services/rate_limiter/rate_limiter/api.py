@@ -155,13 +155,17 @@ class Api:
         return Response(status, _encode(_told(ask.policy.api, decision, wait)), head)
 
     def _checks(self, request: Request) -> Answer:
-        asked = questions.from_json(request.body, questions.CHECKS)
+        try:
+            asked = questions.checks_fast(request.body)
+        except questions.NOT_FAST:
+            asked = questions.checks_from_json(request.body)
         asks = []
-        for number, document in enumerate(asked["checks"]):
-            where = f"checks[{number}]."
-            one = questions.checked(document, questions.ONE_OF_MANY, where)
-            asks.append(Ask(self._policy(one["api"], one["scopes"], where), one["key"], one["cost"], one["scopes"]))
-        return self._judge_all(asks, asked["all_or_none"])
+        for number, one in enumerate(asked.checks):
+            policy = self._policies.get(one.api)
+            if policy is None or one.scopes:
+                policy = self._policy(one.api, one.scopes, f"checks[{number}].")
+            asks.append(Ask(policy, one.key or "", one.cost, one.scopes))
+        return self._judge_all(asks, asked.all_or_none)
 
     async def _judge_all(self, asks: list[Ask], together: bool) -> Response:
         try:

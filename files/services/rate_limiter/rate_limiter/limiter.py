@@ -40,9 +40,12 @@ class Ask:
         """Name the keys in Redis that it is about."""
         self.policy = policy
         self.cost = cost
+        self.block = f"rl:{policy.api}/block:{key}"
         self.windows = policy.applying(scopes)
         self.plain = len(self.windows) == 1 and not self.windows[0].name
-        self.block = f"rl:{policy.api}/block:{key}"
+        if self.plain:
+            self.keys = [f"rl:{policy.api}:{key}"]
+            return
         self.keys = [
             f"rl:{policy.api}/{window.name}:{len(key)}:{key}:{scopes[window.per] if window.per else ''}"
             if window.name
@@ -98,6 +101,7 @@ class Limiter:
         # With others beside it, a process does not know what they admit.
         self._alone = config.instances == 1
         self._clock = Clock()
+        self._last_clock = 0
         self._mirrors: dict[str, tuple[Window, Mirror]] = {}
         self._blocks: dict[str, BlockMirror] = {}
         # Since then every admission is in a mirror.
@@ -280,6 +284,10 @@ class Limiter:
 
     def _learn(self, clock: int, sent: float) -> None:
         """Follow the clock of Redis. When it was set, ages stay what they are."""
+        # Replies of one batch tell nothing new.
+        if 0 <= clock - self._last_clock < 1000:
+            return
+        self._last_clock = clock
         if jump := self._clock.observe(clock, sent, monotonic()):
             _log.warning("the clock of redis was set by %.3f s", jump / 1e6)
             for _, mirror in self._mirrors.values():
@@ -307,6 +315,10 @@ class Limiter:
                     known = self._mirrors[name][1].ask(clock, 0 if stood else ask.cost)
                     used, reset_in, wait = known.used - (units if stood else 0), known.reset_in, known.wait
             told.append((used + units, reset_in, wait))
+        if taken and stands and ask.plain and not blocked:
+            # Most of all answers: let in, by the one window there is.
+            free = max(0, ask.windows[0].limit - told[0][0])
+            return Decision(True, ask.windows[0].limit, free, reset_in, 0, ask.windows, ((free, reset_in),))
         decision = self._decide(ask, taken and stands, blocked, told)
         if not decision.allowed and not decision.refused:
             self._remember(ask, decision)

@@ -131,8 +131,34 @@ class Check(msgspec.Struct, forbid_unknown_fields=True):
     denied_status: Literal[200, 429] = 200
 
 
+class _One(msgspec.Struct, forbid_unknown_fields=True):
+    api: str
+    key: Annotated[str, msgspec.Meta(max_length=MAX_KEY_CHARACTERS)] | None = ""
+    scopes: Annotated[
+        dict[str, Annotated[str, msgspec.Meta(max_length=MAX_KEY_CHARACTERS)]], msgspec.Meta(max_length=8)
+    ] = {}
+    cost: Annotated[int, msgspec.Meta(ge=0, le=MAX_COST)] = 1
+
+
+class Checks(msgspec.Struct, forbid_unknown_fields=True):
+    """What CHECKS describes, likewise."""
+
+    checks: Annotated[list[_One], msgspec.Meta(min_length=1, max_length=MAX_CHECKS)]
+    all_or_none: bool = False
+
+
+_decode_checks = msgspec.json.Decoder(Checks).decode
 _decode_check = msgspec.json.Decoder(Check).decode
 NOT_FAST = (msgspec.MsgspecError, ValueError, RecursionError)
+
+
+def checks_fast(body: bytes) -> Checks:
+    """Read many checks that are right, as `check_fast` does."""
+    many = _decode_checks(body)
+    for one in many.checks:
+        if not (one.api and (one.key or "").isprintable()) or not all(map(str.isprintable, one.scopes.values())):
+            raise ValueError(body)
+    return many
 
 
 def check_fast(body: bytes) -> Check:
@@ -151,6 +177,13 @@ def from_json(body: bytes, fields: Mapping[str, Field]) -> Document:
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise InvalidInput(None, "the body is not valid JSON") from error
     return checked(document, fields)
+
+
+def checks_from_json(body: bytes) -> Checks:
+    """Read many checks, each with its place where it is wrong. Raises InvalidInput."""
+    asked = from_json(body, CHECKS)
+    ones = [checked(one, ONE_OF_MANY, f"checks[{number}].") for number, one in enumerate(asked["checks"])]
+    return Checks([_One(**one) for one in ones], asked["all_or_none"])
 
 
 def from_query(query: bytes) -> Document:
