@@ -91,7 +91,8 @@ def load(redis: LocalRedis, pid: int, port: int, path: str, body: str, each: int
     """One service, by wrk."""
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
         script.write(
-            "local number, HEADERS = 0, {['Content-Type'] = 'application/json'}\nfunction request()\n  number = number + 1\n"
+            "local number, HEADERS = 0, {['Content-Type'] = 'application/json'}\n"
+            "function request()\n  number = number + 1\n"
             f"  local one = {ONE}\n  return wrk.format('POST', '{path}', HEADERS, {body})\nend\n"
         )
         script.flush()

@@ -200,6 +200,9 @@ class Api:
             )
             known = f"ratelimit-policy: {policy}\r\nratelimit: ".encode(), names
             self._heads[decision.windows] = known
+        if len(known[1]) == 1:
+            free, reset = decision.left[0]
+            return b"%b%b;r=%d;t=%d\r\n" % (known[0], known[1][0].encode(), free, -(-reset // 1_000_000))
         limits = [
             f"{name};r={free};t={-(-reset // 1_000_000)}"
             for name, (free, reset) in zip(known[1], decision.left, strict=True)

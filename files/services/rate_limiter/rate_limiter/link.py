@@ -13,6 +13,7 @@ from time import monotonic
 from typing import Any, cast
 
 import hiredis
+import msgspec
 
 from .config import Config
 
@@ -48,15 +49,12 @@ class Script:
 Hand = Callable[[Any], None]
 
 
-class _Waiting:
+class _Waiting(msgspec.Struct):
     """A command that was sent: who takes the reply, since when, and what brings it again should its script be lost."""
 
-    __slots__ = ("again", "hand", "sent")
-
-    def __init__(self, hand: Hand | None, sent: float, again: tuple[Script, bytes] | None) -> None:
-        self.hand = hand
-        self.sent = sent
-        self.again = again
+    hand: Hand | None
+    sent: float
+    again: tuple[Script, bytes] | None
 
 
 class _Wire(asyncio.Protocol):
