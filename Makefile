@@ -51,11 +51,17 @@ setup: .venv/.stamp $(if $(FAST),.venv/.fast) ## Build .venv with the newest usa
 	@ln -sfn "$$($(PYTHON) -c 'import ansible_mitogen; print(*ansible_mitogen.__path__)')/plugins/strategy" .venv/mitogen
 	@touch $@
 
+# What the rate limiter is measured against.
+.venv/.bench: requirements-bench.txt .venv/.stamp
+	@.venv/bin/pip install -qq --disable-pip-version-check --require-hashes --requirement requirements-bench.txt
+	@bash molecule/shared/host.sh load_tools
+	@touch $@
+
 lock: setup ## Pin the requirements anew, the controller's and those of our services
 	@for folder in . files/services/*; do (cd $$folder && uv pip compile --quiet --universal --generate-hashes \
 	  --no-emit-index-url --python-version 3.11 --upgrade requirements.in --output-file requirements.txt); done
-	@uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --python-version 3.11 \
-	  --upgrade requirements-fast.in --output-file requirements-fast.txt
+	@for file in fast bench; do uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --python-version 3.11 \
+	  --upgrade $$([ $$file = fast ] || echo --constraint requirements.txt) requirements-$$file.in --output-file requirements-$$file.txt; done
 
 engine:
 	@bash molecule/shared/host.sh engine
@@ -193,7 +199,7 @@ vpn: images ## Two virtual Pis and devices in one VPN, with real packets; the sh
 	@$(PYTHON) molecule/shared/images.py build vpn-device
 	$(ALONE) pytest tests/vpn
 
-bench: setup ## Measure on a virtual Pi of its own: make bench WHAT=converge (KEEP=1, RUNS=3, FAST=1); WHAT=pi also with INVENTORY=
+bench: setup $(if $(filter limiter,$(WHAT)),.venv/.bench) ## Measure: make bench WHAT=converge (KEEP=1, RUNS=3, FAST=1); WHAT=pi also with INVENTORY=; WHAT=limiter
 	@[ -n "$(WHAT)" -a -f "tests/bench/$(WHAT).py" ] || { echo "WHAT=$(WHAT): set it to one of:" \
 	  $(patsubst tests/bench/%.py,%,$(wildcard tests/bench/*.py)) >&2; exit 2; }
 	@PYTHONPATH=tests $(PYTHON) -m bench.$(WHAT)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes sure this machine has what the project cannot install with pip. Each step says what it does and does
-# nothing when the thing is already there. Usage: host.sh python | engine | engine_stop | debootstrap | emulation | emulation_stop
+# nothing when the thing is already there. Usage: host.sh python | engine | engine_stop | load_tools | debootstrap | emulation | emulation_stop
 set -euo pipefail
 
 state=${PI_STATE:-.virtual-pi}
@@ -38,6 +38,12 @@ python() {
   install "Python 3.11 or newer with venv is missing: install it (Debian/Ubuntu: apt-get install python3 python3-venv)" \
     python3 python3-venv
   find_python || die "this distribution's Python is older than 3.11: install a newer one, for example with pyenv"
+}
+
+# What loads a service and its Redis for `make bench`; a server does not come with it.
+load_tools() {
+  { command -v redis-benchmark || command -v valkey-benchmark; } >/dev/null && command -v wrk >/dev/null && return
+  install "redis-benchmark and wrk are missing: install them (Debian/Ubuntu: apt-get install redis-tools wrk)" redis-tools wrk
 }
 
 engine_answers() { docker info >/dev/null 2>&1; }
@@ -115,6 +121,6 @@ emulator() {
 }
 
 case ${1:-} in
-  python | engine | engine_stop | debootstrap | emulation | emulation_stop) "$1" ;;
-  *) die "usage: host.sh python | engine | engine_stop | debootstrap | emulation | emulation_stop" ;;
+  python | engine | engine_stop | load_tools | debootstrap | emulation | emulation_stop) "$1" ;;
+  *) die "usage: host.sh python | engine | engine_stop | load_tools | debootstrap | emulation | emulation_stop" ;;
 esac

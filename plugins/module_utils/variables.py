@@ -6,6 +6,7 @@ import datetime
 import difflib
 import ipaddress
 import re
+import sys
 import zoneinfo
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -18,6 +19,12 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from catalog import compose
 from catalog.place import Place
 from preflight import Finding
+
+# The rate limiter judges its policies itself; its own module does it here too, before they are on the Pi.
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "files/services/rate_limiter"))
+
+from rate_limiter.errors import ConfigError
+from rate_limiter.policies import read_policies
 
 WHERE = "correct it in the inventory or on the command line"
 
@@ -336,6 +343,7 @@ def judge(
         problems += _check_entrance(values)
         problems += _check_numbers(values)
         problems += _check_sources(values.get("proxy_sources", {}), values.get("proxy_limits", {}))
+        problems += _check_policies(values.get("rate_limiter_policies"))
     return problems
 
 
@@ -406,6 +414,19 @@ def _check_sources(sources: Mapping[str, Any], classes: Mapping[str, Any]) -> li
         for name in sources
         if name not in classes
     ]
+
+
+def _check_policies(policies: Any) -> list[Finding]:
+    """The limits of third-party APIs, as the service will read them."""
+    if policies is None:
+        return []
+    try:
+        read_policies({"policies": policies})
+    except ConfigError as error:
+        where, _, problem = str(error).partition(": ")
+        name = f"rate_limiter_policies{where.removeprefix('policies')}"
+        return [Finding("refuse", name, problem, f"{WHERE}; files/services/rate_limiter/README.md has all keys")]
+    return []
 
 
 def _check_entrance(values: Mapping[str, Any]) -> list[Finding]:

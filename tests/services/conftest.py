@@ -6,6 +6,7 @@ import json
 import secrets
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import docker
 import pytest
@@ -15,8 +16,37 @@ from notify_host import NotifyHost
 from rate_limiter_server import POLICIES, SOURCE, Client, RateLimiter, build_image
 from redis_server import LABELS, RedisServer
 
-# The service's pure modules, for tests that need no container.
+# The service's own modules, for tests that need no container.
 sys.path.insert(0, str(SOURCE))
+
+from limiter_harness import Bench
+from local_redis import LocalRedis
+
+
+@pytest.fixture(scope="session")
+def local_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalRedis]:
+    """One Redis on the loopback for all tests that do it no harm."""
+    server = LocalRedis(tmp_path_factory.mktemp("local-redis"))
+    yield server
+    server.remove()
+
+
+@pytest.fixture
+def frail_redis(tmp_path: Path) -> Iterator[LocalRedis]:
+    """One for a test that stalls or kills it."""
+    server = LocalRedis(tmp_path)
+    yield server
+    server.resume()
+    server.remove()
+
+
+@pytest.fixture(scope="module", params=[1, 2], ids=["alone", "two-workers"])
+def limiter_bench(request: pytest.FixtureRequest, local_redis: LocalRedis) -> Iterator[Bench]:
+    """Limiters on a clock of our own making."""
+    with pytest.MonkeyPatch.context() as patch:
+        bench = Bench(local_redis, patch, instances=request.param)
+        yield bench
+        bench.close()
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Mapping
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from docker import DockerClient
 from redis_server import RedisServer, address_of, image_of, start_container
@@ -18,8 +18,8 @@ SOURCE = Path(__file__).parents[2] / "files/services/rate_limiter"
 IMAGE = "pi-commerce/rate_limiter:test"
 CHECK = "/api/rate-limit/check"
 PORT = 3001
-# What the owner asked for, and two that suit tests.
-POLICIES = {
+# What the owner asked for, and some that suit tests.
+POLICIES: dict[str, dict[str, Any]] = {
     "instagram": {"limit": 180, "window_seconds": 3600},
     "facebook": {"limit": 180, "window_seconds": 3600},
     "shopify": {"limit": 2, "window_seconds": 1},
@@ -27,6 +27,7 @@ POLICIES = {
     "telegram": {"limit": 30, "window_seconds": 1},
     "five_a_second": {"limit": 5, "window_seconds": 1},
     "five_an_hour": {"limit": 5, "window_seconds": 3600},
+    "closed": {"limit": 180, "window_seconds": 3600, "on_failure": "closed"},
 }
 
 

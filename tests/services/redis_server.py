@@ -67,13 +67,8 @@ class RedisServer:
 
     def __init__(self, engine: DockerClient, network: str, directory: Path) -> None:
         """Start it; ``directory`` receives the file of its users."""
-        self.admin_password = secrets.token_urlsafe(24)
-        self.backup_password = secrets.token_urlsafe(24)
-        self.limiter_password = secrets.token_urlsafe(24)
+        users = self._write_users(directory)
         self.name = f"{network}-redis"
-        users = directory / "users.acl"
-        users.write_text(self._users())
-        users.chmod(0o644)
         self.container = start_container(
             engine,
             image_of(engine, "valkey"),
@@ -94,13 +89,17 @@ class RedisServer:
         )
         self.wait()
 
+    def address(self) -> tuple[str, int] | None:
+        """Where it takes connections now."""
+        return address_of(self.container, PORT)
+
     def wait(self) -> None:
         """Return once it takes connections."""
-        wait_until(lambda: address_of(self.container, PORT) is not None, 60, f"{self.name} listens")
+        wait_until(lambda: self.address() is not None, 60, f"{self.name} listens")
 
     def command(self, *words: str | int) -> object:
         """Run one command as administrator. Raises AssertionError with the text of an error reply."""
-        address = address_of(self.container, PORT)
+        address = self.address()
         assert address, f"{self.name} does not listen"
         with socket.create_connection(address, timeout=5) as connection, connection.makefile("rb") as replies:
             for request in (("AUTH", self.admin_password), words):
@@ -133,6 +132,16 @@ class RedisServer:
     def remove(self) -> None:
         """Remove the container with its data."""
         self.container.remove(force=True, v=True)
+
+    def _write_users(self, directory: Path) -> Path:
+        """Write the file of its users, with new passwords."""
+        self.admin_password = secrets.token_urlsafe(24)
+        self.backup_password = secrets.token_urlsafe(24)
+        self.limiter_password = secrets.token_urlsafe(24)
+        users = directory / "users.acl"
+        users.write_text(self._users())
+        users.chmod(0o644)
+        return users
 
     def _users(self) -> str:
         """The users file exactly as the project renders it."""

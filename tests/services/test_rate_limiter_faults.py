@@ -10,12 +10,14 @@ from pathlib import Path
 import pytest
 from docker import DockerClient
 from rate_limiter.errors import ConfigError
-from rate_limiter.policies import MAX_LIMIT, load_policies
+from rate_limiter.policies import MAX_LIMIT as LIMITS
+from rate_limiter.policies import load_policies
 from rate_limiter_server import POLICIES, Answer, RateLimiter
 from redis_server import RedisServer
 from waiting import wait_until
 
 Start = Callable[..., RateLimiter]
+MAX_LIMIT = LIMITS["log"]
 GOOD = json.dumps({"policies": POLICIES})
 
 
@@ -50,12 +52,12 @@ def refused(limiter: RateLimiter, path: str) -> Answer:
     return answer
 
 
-CHECK_ONE = "/api/rate-limit/check?api=instagram"
+CHECK_ONE = "/api/rate-limit/check?api=closed"
 
 
 def test_a_killed_redis_is_503_and_its_return_needs_no_restart(limiter: RateLimiter, redis: RedisServer) -> None:
     with limiter.client() as client:
-        client.check("instagram")
+        left = int(str(client.check("closed")["remaining"]))
         before = client.metrics()
     redis.container.kill()
     for path in (CHECK_ONE, "/health", CHECK_ONE):
@@ -63,11 +65,11 @@ def test_a_killed_redis_is_503_and_its_return_needs_no_restart(limiter: RateLimi
     redis.container.start()
     redis.wait()
     wait_until(limiter.healthy, 5, "the limiter finds Redis again")
-    # Its scripts are gone with it, as are the counts of a Redis without a volume.
+    # Its scripts are gone with it, as are the counts of a Redis without a volume: the limiter still knows them.
     with limiter.client() as client:
-        assert client.check("instagram")["remaining"] == 179
+        assert client.check("closed")["remaining"] == left - 1
         after = client.metrics()
-    failed = 'rate_limiter_checks_total{api="instagram",result="error"}'
+    failed = 'rate_limiter_checks_total{api="closed",result="error"}'
     assert after[failed] - before[failed] == 2
     assert after["rate_limiter_redis_errors_total"] - before["rate_limiter_redis_errors_total"] >= 3
 
@@ -89,7 +91,22 @@ def test_a_full_redis_allows_nothing(limiter: RateLimiter, redis: RedisServer) -
     finally:
         redis.command("CONFIG", "SET", "maxmemory", 0)
     with limiter.client() as client:
-        client.check("instagram")
+        assert "degraded" not in client.check("closed")
+
+
+def test_what_is_known_is_answered_without_redis(limiter: RateLimiter, redis: RedisServer, tenant: str) -> None:
+    with limiter.client() as client:
+        client.check("five_an_hour", tenant, 3)
+        redis.container.pause()
+        try:
+            alone = client.check("five_an_hour", tenant, 2)
+            assert (alone["allowed"], alone["remaining"], alone["degraded"]) == (True, 0, True)
+            assert client.check("five_an_hour", tenant)["allowed"] is False
+        finally:
+            redis.container.unpause()
+        wait_until(limiter.healthy, 5, "the limiter finds Redis again")
+        assert client.check("five_an_hour", tenant)["allowed"] is False
+    wait_until(lambda: len(redis.numbers(f"rl:five_an_hour:{tenant}")) >= 5, 5, "it is written back")
 
 
 def test_a_script_that_redis_forgot_is_loaded_again(limiter: RateLimiter, redis: RedisServer) -> None:
@@ -184,6 +201,26 @@ BAD_POLICIES = {
         '{"policies": {"a": {"limit": 5, "window_seconds": 1, "burst": 2}}}',
         "policies.a: unknown key burst",
     ),
+    "algorithm": ('{"policies": {"a": {"limit": 5, "algorithm": "luck"}}}', "policies.a.algorithm: expected one of"),
+    "also": ('{"policies": {"a": {"limit": 5, "window_seconds": 1, "also": 5}}}', "policies.a.also: expected a list"),
+    "window twice": (
+        '{"policies": {"a": {"limit": 5, "window_seconds": 1, "also": ['
+        '{"limit": 1, "window_seconds": 2}, {"limit": 3, "window_seconds": 2}]}}}',
+        "policies.a.also[1]: counts by the same",
+    ),
+    "time zone": (
+        '{"policies": {"a": {"algorithm": "calendar", "limit": 5, "period": "day", "time_zone": "Mars"}}}',
+        "policies.a.time_zone: expected a name",
+    ),
+    "period": (
+        '{"policies": {"a": {"algorithm": "calendar", "limit": 5, "period": "moon", "time_zone": "UTC"}}}',
+        "policies.a.period: expected one of hour, day",
+    ),
+    "on_failure": (
+        '{"policies": {"a": {"limit": 5, "window_seconds": 1, "on_failure": "pray"}}}',
+        "policies.a.on_failure: expected one of local",
+    ),
+    "shadow": ('{"policies": {"a": {"limit": 5, "window_seconds": 1, "shadow": 1}}}', "policies.a.shadow: expected"),
     "limit 0": ('{"policies": {"a": {"limit": 0, "window_seconds": 1}}}', "policies.a.limit: expected"),
     "limit too high": (
         f'{{"policies": {{"a": {{"limit": {MAX_LIMIT + 1}, "window_seconds": 1}}}}}}',

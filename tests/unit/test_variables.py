@@ -209,6 +209,24 @@ def test_class_of_requests_that_is_none_is_refused() -> None:
     assert (finding.check, "editors" in finding.found, "editor" in finding.remedy) == ("proxy_sources", True, True)
 
 
+BAD_POLICIES = {
+    "rate_limiter_policies.shop.limit": {"shop": {"limit": 0, "window_seconds": 1}},
+    "rate_limiter_policies.shop.also[0]": {"shop": {"limit": 1, "window_seconds": 1, "also": [{"limit": 1}]}},
+    "rate_limiter_policies.shop.time_zone": {
+        "shop": {"algorithm": "calendar", "limit": 1, "period": "day", "time_zone": "Mars/Olympus"}
+    },
+    "rate_limiter_policies.shop.on_failure": {"shop": {"limit": 1, "window_seconds": 1, "on_failure": "pray"}},
+    "rate_limiter_policies": {},
+}
+
+
+@pytest.mark.parametrize(("where", "policies"), BAD_POLICIES.items())
+def test_a_limit_that_the_service_would_refuse_is_refused_here(where: str, policies: dict[str, Any]) -> None:
+    (finding,) = judge(rate_limiter_policies=policies)
+    assert finding.check == where
+    assert "expected" in finding.found or "missing" in finding.found
+
+
 def test_every_rule_is_tripped() -> None:
     assert set(variables.RULES) == {name for name, _ in BAD}
 

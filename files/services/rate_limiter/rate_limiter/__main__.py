@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
+import signal
 import sys
 
-import uvicorn
+import uvloop
 
 from . import __version__, logs
-from .app import App
 from .config import Config
 from .errors import ConfigError
-from .limiter import Limiter
-from .metrics import Metrics
-from .policies import load_policies
+from .server import Server
 
 _log = logging.getLogger("rate_limiter")
 
@@ -23,28 +22,23 @@ def main() -> int:
     """Serve until SIGTERM; return the exit code."""
     logs.configure()
     try:
-        config = Config.from_environment(os.environ)
-        policies = load_policies(config.policies)
+        server = Server(Config.from_environment(os.environ))
     except ConfigError as error:
         _log.critical("refusing to start: %s", error)
         return 2
-    _log.info("version %s, port %d, limits of %s", __version__, config.port, ", ".join(policies))
-    uvicorn.run(
-        App(Limiter(config), policies, Metrics(policies)),
-        host=config.host,
-        port=config.port,
-        loop="uvloop",
-        http="httptools",
-        ws="none",
-        lifespan="on",
-        log_config=None,
-        log_level="warning",
-        access_log=False,
-        proxy_headers=False,
-        server_header=False,
-        timeout_graceful_shutdown=5,
-    )
+    uvloop.run(_serve(server))
     return 0
+
+
+async def _serve(server: Server) -> None:
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    await server.start()
+    _log.info("version %s, port %d, limits of %s", __version__, server.port, ", ".join(server.apis))
+    await stopped.wait()
+    await server.stop()
 
 
 if __name__ == "__main__":

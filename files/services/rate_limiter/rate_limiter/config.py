@@ -11,36 +11,43 @@ from .errors import ConfigError
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """How to reach Redis and where to listen. ``redis_timeout`` is seconds per connect and per answer."""
+    """How to reach Redis and where to listen.
+
+    ``redis_timeout`` is seconds that an answer may take. ``instances``: processes that admit against the same Redis.
+    """
 
     redis_host: str
     redis_port: int
     redis_user: str
     redis_password: str = field(repr=False)
     redis_timeout: float
+    instances: int
     host: str
     port: int
     policies: Path
+    callers: Path | None
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Config:
         """Read every variable, with its default. Raises ConfigError naming the first wrong one."""
         return cls(
             redis_host=environment.get("REDIS_HOST", "redis"),
-            redis_port=_port(environment, "REDIS_PORT", 6379),
+            redis_port=_whole(environment, "REDIS_PORT", 6379, 65535),
             redis_user=environment.get("REDIS_USER", "rate_limiter"),
             redis_password=_secret(environment, "REDIS_PASSWORD_FILE", "/run/secrets/redis_rate_limiter_password"),
-            redis_timeout=_seconds(environment, "REDIS_TIMEOUT", 0.25),
+            redis_timeout=_seconds(environment, "REDIS_TIMEOUT", 0.05),
+            instances=_whole(environment, "RATE_LIMITER_INSTANCES", 1, 64),
             host=environment.get("RATE_LIMITER_HOST", "0.0.0.0"),  # noqa: S104  # only networks of its container
-            port=_port(environment, "RATE_LIMITER_PORT", 3001),
+            port=_whole(environment, "RATE_LIMITER_PORT", 3001, 65535),
             policies=Path(environment.get("RATE_LIMITER_POLICIES", "/etc/rate_limiter/policies.json")),
+            callers=Path(callers) if (callers := environment.get("RATE_LIMITER_CALLERS")) else None,
         )
 
 
-def _port(environment: Mapping[str, str], name: str, default: int) -> int:
+def _whole(environment: Mapping[str, str], name: str, default: int, most: int) -> int:
     text = environment.get(name, str(default))
-    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= 65535):
-        raise ConfigError(f"{name}: expected a port 1..65535, got {text!r}")
+    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= most):
+        raise ConfigError(f"{name}: expected a whole number 1..{most}, got {text!r}")
     return int(text)
 
 
