@@ -49,7 +49,7 @@ def shopify(document: dict[str, Any] | None = None, *, secret: str = SECRETS["sh
         "x-shopify-shop-domain": "corner.myshopify.com",
         "x-shopify-triggered-at": "2026-11-20T10:00:00.123456789Z",
     }
-    return Call("shopify", signed | headers, body)
+    return Call("shopify", signed | {name.replace("_", "-"): value for name, value in headers.items()}, body)
 
 
 def shopify_order(number: int | None = None) -> dict[str, Any]:

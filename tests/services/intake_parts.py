@@ -78,7 +78,13 @@ class Part(Protocol):
         """End it for good."""
 
     def run(self, *words: str) -> tuple[int, str]:
-        """Run its own program once more with other arguments, as `docker exec` does; exit code and output."""
+        """Run the handler's program once more with other arguments; exit code and output."""
+
+    def tool(self, *words: str) -> str:
+        """The output of a program that lies beside it, such as PostgreSQL's pgbench."""
+
+    def resident_mib(self) -> float:
+        """Memory that it has in use, less what is the system's cache."""
 
 
 class Process:
@@ -116,10 +122,17 @@ class Process:
         return self._process.pid
 
     def kill(self) -> None:
-        if self._process:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
+        if not self._process:
+            return
+        pid = self._process.pid
+        with contextlib.suppress(OSError):
+            # PostgreSQL's are in no group of its own, and it does not start beside those that are left.
+            children = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+            os.killpg(pid, signal.SIGKILL)
+            for child in children:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(child, signal.SIGKILL)
+        self._process.wait()
 
     def remove(self) -> None:
         self.kill()
@@ -129,6 +142,21 @@ class Process:
             [*self._command, *words], env=self._environment, capture_output=True, text=True, timeout=30, check=False
         )
         return done.returncode, done.stdout + done.stderr
+
+    def tool(self, *words: str) -> str:
+        program = Path(os.environ["INTAKE_PROGRAMS"]) / words[0]
+        nice = ["nice", "-n", os.environ.get("INTAKE_NICE", "0")]
+        return subprocess.run(
+            [*nice, str(program), *words[1:]],
+            env={**os.environ, "PGPASSWORD": PASSWORD, "PGHOST": "127.0.0.1", "PGPORT": str(self._port)},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+
+    def resident_mib(self) -> float:
+        [line] = [text for text in Path(f"/proc/{self.pid}/status").read_text().splitlines() if "VmRSS" in text]
+        return int(line.split()[1]) / 1024
 
 
 class Box:
@@ -158,6 +186,17 @@ class Box:
     def run(self, *words: str) -> tuple[int, str]:
         code, output = self.container.exec_run(["python", "-m", "webhook_handler", *words])
         return int(code), str(output.decode())
+
+    def tool(self, *words: str) -> str:
+        login = {"PGPASSWORD": PASSWORD, "PGHOST": "127.0.0.1"}
+        code, output = self.container.exec_run(list(words), environment=login)
+        assert code == 0, output.decode()
+        return str(output.decode())
+
+    def resident_mib(self) -> float:
+        code, output = self.container.exec_run(["grep", "VmRSS", "/proc/1/status"])
+        assert code == 0, output.decode()
+        return int(output.decode().split()[1]) / 1024
 
 
 class Parts:
@@ -366,9 +405,9 @@ def free_ports(count: int) -> list[int]:
 def migrate(parts: Parts) -> None:
     """Apply the shop's schema as its owner, as the module of role schema does."""
     # Of the handler's own requirements.
-    import asyncio  # noqa: PLC0415
+    import asyncio
 
-    import asyncpg  # noqa: PLC0415
+    import asyncpg
 
     async def apply() -> None:
         address = parts.parts["postgres"].address()

@@ -53,8 +53,8 @@ class App:
             status, body, kind = refused.status, _json({"error": str(refused)}), "application/json"
             if refused.retry_after is not None:
                 headers.append((b"retry-after", str(math.ceil(refused.retry_after)).encode()))
-            if status in (408, 413):
-                # What is still on its way is not waited for.
+            if status == 408:
+                # The rest of any other body is read and thrown away; of this one nobody knows when it comes.
                 headers.append((b"connection", b"close"))
         headers += [(b"content-type", kind.encode()), (b"content-length", str(len(body)).encode())]
         await send({"type": "http.response.start", "status": status, "headers": headers})

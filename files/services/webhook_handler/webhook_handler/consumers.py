@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 from urllib.parse import quote
 
+import certifi
 import httpx
 
 from .config import Config, Consumer
@@ -44,15 +47,24 @@ def payload(event: Mapping[str, Any], form: str) -> bytes:
     return json.dumps(read(json.loads(body)), separators=(",", ":")).encode()
 
 
+@cache
+def _authorities() -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=certifi.where())
+
+
+def client(**options: Any) -> httpx.AsyncClient:
+    """An HTTP client, never by way of a proxy that the environment names."""
+    # Each would load all authorities for itself, which takes a while and some MiB.
+    return httpx.AsyncClient(trust_env=False, verify=_authorities(), **options)
+
+
 class Http:
     """Hands events over by POST; who answers 2xx has taken them."""
 
     def __init__(self, consumer: Consumer) -> None:
         self._consumer = consumer
-        # Never by way of a proxy that the environment names.
-        self._client = httpx.AsyncClient(
+        self._client = client(
             timeout=consumer.timeout_seconds,
-            trust_env=False,
             limits=httpx.Limits(max_connections=consumer.concurrency, max_keepalive_connections=consumer.concurrency),
         )
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 
 import httpx
 
+from .consumers import client
+
 _log = logging.getLogger("webhook_handler")
 API = "webhooks"
 _BLOCK = 50
@@ -30,7 +32,7 @@ class Limits:
 
     def __init__(self, url: str) -> None:
         """``url`` of the rate limiter; an empty one limits nothing."""
-        self._client = httpx.AsyncClient(base_url=url, timeout=_SECONDS, trust_env=False) if url else None
+        self._client = client(base_url=url, timeout=_SECONDS) if url else None
         self._stocks: dict[str, _Stock] = {}
 
     async def wait_for(self, endpoint: str) -> float:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import signal
+import zlib
 from collections.abc import Coroutine
 from typing import Any
 
 import httpx
 
 from .config import Config
+from .consumers import client
 from .database import Arrival, Database
 from .delivery import Delivery
 from .errors import Unavailable
@@ -22,6 +26,8 @@ from .wake import Wake
 _log = logging.getLogger("webhook_handler")
 _COUNT_EVERY, _FORGET_EVERY = 10.0, 3600.0
 _LARGEST_CERTIFICATE = 64 * 1024
+# While one waits for the disk, the other one prepares.
+_WRITERS = 2
 
 
 class Service:
@@ -34,17 +40,19 @@ class Service:
         self.limits = Limits(config.limiter_url)
         self._wake = Wake(config)
         self._delivery = Delivery(config, self.database, self._wake, self.metrics)
-        self._inbox: GroupCommit[Arrival, int | None] = GroupCommit(
-            self.database.store, largest=200, waiting=2000, size=lambda arrival: len(arrival.body)
-        )
+        self._inboxes: list[GroupCommit[Arrival, int | None]] = [
+            GroupCommit(self.database.store, largest=200, waiting=2000, size=lambda arrival: len(arrival.body))
+            for _ in range(_WRITERS)
+        ]
         self._waiting = 0
         self._tasks: list[asyncio.Task[None]] = []
-        self._certificates = httpx.AsyncClient(timeout=3, trust_env=False)
+        self._certificates = client(timeout=3)
 
     def start(self) -> None:
         """Start what runs beside the requests."""
         paypal.certificates = paypal.Certificates(self._fetch)
-        for task in (self._inbox.run(), self._delivery.run(), self._wake.run(self._delivery.wake), self._keep()):
+        beside = [self._delivery.run(), self._wake.run(self._delivery.wake), self._keep()]
+        for task in (*(inbox.run() for inbox in self._inboxes), *beside):
             self._tasks.append(asyncio.create_task(_alive(task)))
 
     async def stop(self) -> None:
@@ -62,7 +70,9 @@ class Service:
         """Store an event; its number, None if it was there already. Raises Unavailable."""
         if self._waiting >= self._settings.keeping.waiting_events:
             raise Unavailable("full", "too much waits to be handed over", 60)
-        number = await self._inbox.put(arrival)
+        # What belongs to one order goes the same way, or it might overtake itself.
+        way = zlib.crc32((arrival.order_key or arrival.event_id).encode()) % _WRITERS
+        number = await self._inboxes[way].put(arrival)
         if number is not None and arrival.consumers:
             self._waiting += len(arrival.consumers)
             self._delivery.wake()
@@ -134,7 +144,4 @@ async def _alive(task: Coroutine[Any, Any, None]) -> None:
     except BaseException:
         _log.critical("stopped by a mistake of its own", exc_info=True)
         # sys.exit() would only end this task.
-        import os
-        import signal
-
         os.kill(os.getpid(), signal.SIGTERM)
