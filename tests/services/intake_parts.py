@@ -6,6 +6,7 @@ programs of PostgreSQL and INTAKE_REDIS a redis-server, they are processes of th
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -16,11 +17,11 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+import asyncpg
 import docker
 from docker import DockerClient
 from redis_server import LABELS, address_of, image_of, start_container, wait_until
@@ -83,8 +84,16 @@ class Part(Protocol):
     def tool(self, *words: str) -> str:
         """The output of a program that lies beside it, such as PostgreSQL's pgbench."""
 
+    def psql(self, script: str, **variables: str) -> str:
+        """The output of psql, as the superuser, with a script on its standard input."""
+
     def resident_mib(self) -> float:
-        """Memory that it has in use, less what is the system's cache."""
+        """Memory that it has in use."""
+
+
+def psql_words(variables: Mapping[str, str]) -> list[str]:
+    given = [word for name, value in variables.items() for word in ("-v", f"{name}={value}")]
+    return ["psql", "-XAtq", "-v", "ON_ERROR_STOP=1", *given, "-U", "postgres", "-d", "shop"]
 
 
 class Process:
@@ -143,16 +152,22 @@ class Process:
         )
         return done.returncode, done.stdout + done.stderr
 
-    def tool(self, *words: str) -> str:
+    def tool(self, *words: str, given: str = "") -> str:
         program = Path(os.environ["INTAKE_PROGRAMS"]) / words[0]
         nice = ["nice", "-n", os.environ.get("INTAKE_NICE", "0")]
-        return subprocess.run(
+        done = subprocess.run(
             [*nice, str(program), *words[1:]],
             env={**os.environ, "PGPASSWORD": PASSWORD, "PGHOST": "127.0.0.1", "PGPORT": str(self._port)},
+            input=given,
             capture_output=True,
             text=True,
-            check=True,
-        ).stdout
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def psql(self, script: str, **variables: str) -> str:
+        return self.tool(*psql_words(variables), given=script)
 
     def resident_mib(self) -> float:
         [line] = [text for text in Path(f"/proc/{self.pid}/status").read_text().splitlines() if "VmRSS" in text]
@@ -192,6 +207,10 @@ class Box:
         code, output = self.container.exec_run(list(words), environment=login)
         assert code == 0, output.decode()
         return str(output.decode())
+
+    def psql(self, script: str, **variables: str) -> str:
+        self.tool("sh", "-c", 'printf %s "$0" > /tmp/script.sql', script)
+        return self.tool(*psql_words(variables), "-f", "/tmp/script.sql")
 
     def resident_mib(self) -> float:
         code, output = self.container.exec_run(["grep", "VmRSS", "/proc/1/status"])
@@ -402,12 +421,11 @@ def free_ports(count: int) -> list[int]:
         return [held.getsockname()[1] for held in sockets]
 
 
-def migrate(parts: Parts) -> None:
-    """Apply the shop's schema as its owner, as the module of role schema does."""
-    # Of the handler's own requirements.
-    import asyncio
+AfterFirst = Callable[[Any], Awaitable[None]]
 
-    import asyncpg
+
+def migrate(parts: Parts, after_first: AfterFirst | None = None) -> None:
+    """Apply the shop's schema as its owner, as the module of role schema does; ``after_first`` between two files."""
 
     async def apply() -> None:
         address = parts.parts["postgres"].address()
@@ -418,9 +436,11 @@ def migrate(parts: Parts) -> None:
         await connection.execute("CREATE DATABASE shop OWNER shop")
         await connection.close()
         connection = await asyncpg.connect(user="shop", database="shop", **login)
-        for file in sorted((SCHEMA / "shop").glob("*.sql")):
+        for number, file in enumerate(sorted((SCHEMA / "shop").glob("*.sql"))):
             async with connection.transaction():
                 await connection.execute(file.read_text())
+            if after_first and number == 0:
+                await after_first(connection)
         await connection.close()
 
     asyncio.run(apply())
@@ -435,26 +455,36 @@ def running(
     environment: Mapping[str, str] | None = None,
 ) -> Iterator[Parts]:
     """All parts, up and answering; nothing of them stays behind."""
+    with database(folder, settings=settings, environment=environment) as parts:
+        parts.start(weak)
+        yield parts
+
+
+@contextlib.contextmanager
+def database(
+    folder: Path,
+    *,
+    settings: Mapping[str, Any] = SETTINGS,
+    environment: Mapping[str, str] | None = None,
+    after_first: AfterFirst | None = None,
+) -> Iterator[LocalParts | BoxedParts]:
+    """PostgreSQL with the schema, and Redis."""
     parts: LocalParts | BoxedParts
     if "INTAKE_PROGRAMS" in os.environ:
         parts = LocalParts(folder, settings, environment or {})
     else:
         parts = BoxedParts(docker.from_env(), folder, settings, environment or {})
     try:
-        time.sleep(0.5)
-        wait_until(lambda: _migrated(parts), 30, "the schema is applied")
-        parts.start(weak)
+        wait_until(lambda: _migrated(parts, after_first), 60, "the schema is applied")
         yield parts
     finally:
         parts.remove()
 
 
-def _migrated(parts: Parts) -> bool:
+def _migrated(parts: Parts, after_first: AfterFirst | None) -> bool:
     """PostgreSQL listens a moment before it answers."""
     try:
-        migrate(parts)
-    except (OSError, ConnectionError) as error:
-        if isinstance(error, ConnectionRefusedError | ConnectionResetError):
-            return False
-        raise
+        migrate(parts, after_first)
+    except (ConnectionRefusedError, ConnectionResetError, asyncpg.CannotConnectNowError):
+        return False
     return True

@@ -79,6 +79,7 @@ class RedisServer:
         self.admin_password = secrets.token_urlsafe(24)
         self.backup_password = secrets.token_urlsafe(24)
         self.limiter_password = secrets.token_urlsafe(24)
+        self.handler_password = secrets.token_urlsafe(24)
         self.name = f"{network}-redis"
         users = directory / "users.acl"
         users.write_text(self._users())
@@ -151,6 +152,7 @@ class RedisServer:
             redis_admin_password=self.admin_password,
             redis_backup_password=self.backup_password,
             redis_rate_limiter_password=self.limiter_password,
+            redis_webhook_handler_password=self.handler_password,
         )
         return environment.from_string(USERS_TEMPLATE.read_text()).render(secrets=known) + "\n"
 

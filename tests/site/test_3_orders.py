@@ -25,7 +25,7 @@ def order(**changes: Any) -> dict[str, Any]:
 
 def rows(order_id: str) -> int:
     """How often the order stands in PostgreSQL."""
-    return int(machine.psql("shop", f"SELECT count(*) FROM orders WHERE order_id = '{order_id}'"))
+    return int(machine.psql("shop", f"SELECT count(*) FROM shop.orders WHERE order_id = '{order_id}'"))
 
 
 def test_health_echo_answers() -> None:
@@ -36,8 +36,8 @@ def test_health_echo_answers() -> None:
 
 def test_same_order_twice_is_saved_once() -> None:
     document = order()
-    first = machine.request("/webhook/order-intake", document)
-    second = machine.request("/webhook/order-intake", document)
+    first = machine.order(document)
+    second = machine.order(document)
     assert (first.status, first.json()["status"]) == (201, "saved"), first
     assert (second.status, second.json()["status"]) == (200, "duplicate"), second
     assert first.json()["id"] == second.json()["id"]
@@ -57,7 +57,7 @@ def test_same_order_twice_is_saved_once() -> None:
 )
 def test_bad_order_is_refused_with_the_field_named(field: str, value: Any) -> None:
     document = order(**{field: value})
-    answer = machine.request("/webhook/order-intake", document)
+    answer = machine.order(document)
     assert answer.status == 422, answer
     assert field in answer.body
     if "order_id" in document:
@@ -69,7 +69,7 @@ def test_more_than_the_limit_is_put_off_not_lost() -> None:
     answers = []
     for _ in range(10):
         document = order(source="shopify")
-        answers.append((document, machine.request("/webhook/order-intake", document)))
+        answers.append((document, machine.order(document)))
         if answers[-1][1].status == 429:
             break
     document, refused = answers[-1]
@@ -78,7 +78,7 @@ def test_more_than_the_limit_is_put_off_not_lost() -> None:
     assert rows(document["order_id"]) == 0
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
-        again = machine.request("/webhook/order-intake", document)
+        again = machine.order(document)
         if again.status != 429:
             break
         time.sleep(again.json()["retry_after"])

@@ -1,6 +1,14 @@
 -- Sample data of one store: 100 products in 10 categories with their stock, 50 customers, 200 orders. The same each time, and once: a
--- second run adds nothing. Set shop.store to the store's number where there are several.
+-- second run adds nothing. For psql, with `store` set to the store's name; it prints how many orders were added.
 BEGIN;
+
+-- As the tables' owner, so that the store's own rules hold for what is written here.
+SET LOCAL ROLE shop;
+-- A cast that cannot be made is what ends the script with these words.
+SELECT format('store %s is not known: it is made when an endpoint names it', :'store')::bigint
+WHERE NOT EXISTS (SELECT FROM shop.stores WHERE name = :'store');
+SELECT set_config('shop.store', id::text, true) AS store_id FROM shop.stores WHERE name = :'store' \gset
+SELECT count(*) AS before FROM shop.orders \gset
 
 WITH categories (number, name, things) AS (
     VALUES (0, 'Mugs', 'mug'), (1, 'Shirts', 'shirt'), (2, 'Posters', 'poster'), (3, 'Candles', 'candle'), (4, 'Bags', 'bag'),
@@ -66,5 +74,7 @@ SELECT id, 'sample', 'T-' || order_id, CASE status WHEN 'shipped' THEN 'in_trans
     received_at + interval '1 day', CASE WHEN status = 'delivered' THEN received_at + interval '3 days' END
 FROM shop.orders WHERE source = 'sample' AND status IN ('shipped', 'delivered') AND store_id = shop.current_store()
 ON CONFLICT (store_id, carrier, tracking_number) DO NOTHING;
+
+SELECT count(*) - :before FROM shop.orders;
 
 COMMIT;

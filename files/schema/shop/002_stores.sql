@@ -46,7 +46,7 @@ ALTER TABLE shop.orders
     ADD COLUMN status text NOT NULL DEFAULT 'new'
         CHECK (status IN ('new', 'paid', 'packed', 'shipped', 'delivered', 'cancelled', 'refunded')),
     DROP CONSTRAINT orders_source_order_id_key,
-    ADD CONSTRAINT orders_once UNIQUE (store_id, source, order_id),
+    ADD CONSTRAINT orders_source_order_id_key UNIQUE (store_id, source, order_id),
     ADD CONSTRAINT orders_of_store UNIQUE (store_id, id);
 
 -- The store is part of every reference: a row cannot point into another one's.

@@ -17,6 +17,9 @@ _EXPONENTS = dict.fromkeys(
     ["BIF", "CLP", "DJF", "GNF", "ISK", "JPY", "KMF", "KRW", "PYG", "RWF", "UGX", "VND", "VUV", "XAF", "XOF", "XPF"], 0
 ) | dict.fromkeys(["BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND"], 3)
 
+# The largest whole number that every reader of JSON understands.
+_LARGEST = 2**53 - 1
+
 
 async def verify(request: Request, endpoint: Options) -> None:
     """Hold the body against the signature, and the shop's domain, which is not signed, against ours."""
@@ -66,6 +69,6 @@ def minor_units(amount: object, exponent: int, what: str) -> int:
         units = Decimal(amount if isinstance(amount, str) else "").scaleb(exponent)
     except InvalidOperation:
         units = Decimal("NaN")
-    if not units.is_finite() or units != units.to_integral_value():
+    if not units.is_finite() or units != units.to_integral_value() or abs(units) > _LARGEST:
         raise Refused(422, "fields", f"{what} is not an amount of its currency")
     return int(units)
