@@ -42,11 +42,6 @@ def webhook_secrets(endpoints: Entries, consumers: Entries, secrets: Mapping[str
     }
 
 
-def webhook_needs_internet(endpoints: Entries) -> bool:
-    """Whether something has to be fetched from outside to judge a signature."""
-    return any(_provider(name) == "paypal" for name in endpoints)
-
-
 def webhook_settings(endpoints: Entries, consumers: Entries, routes: list[Any], keeping: Any) -> dict[str, Any]:
     """The settings file; routes of endpoints that this shop does not have are left out."""
     return {
@@ -93,7 +88,6 @@ class FilterModule:
         """Name to function."""
         return {
             "webhook_given_names": webhook_given_names,
-            "webhook_needs_internet": webhook_needs_internet,
             "webhook_secret_names": webhook_secret_names,
             "webhook_secrets": webhook_secrets,
             "webhook_settings": webhook_settings,

@@ -303,21 +303,9 @@ class LocalParts(Parts):
                     above.chmod(0o755)
         (folder / "password").write_text(PASSWORD)
         (folder / "password").chmod(0o644)
-        subprocess.run(
-            [
-                programs / "initdb",
-                "-D",
-                data,
-                "-U",
-                "postgres",
-                "-A",
-                "scram-sha-256",
-                f"--pwfile={folder / 'password'}",
-            ],
-            check=True,
-            capture_output=True,
-            **({"user": user} if user else {}),
-        )
+        made = [str(programs / "initdb"), "-D", str(data), "-U", "postgres", "-A", "scram-sha-256"]
+        pwfile = f"--pwfile={folder / 'password'}"
+        subprocess.run([*made, pwfile], check=True, capture_output=True, user=user)
         port = str(self._ports["postgres"])
         server = [str(programs / "postgres"), "-D", str(data), "-p", port, "-k", str(data), "-c", "max_connections=60"]
         self.add("postgres", Process(server, self._ports["postgres"], {}, user))

@@ -346,7 +346,7 @@ def test_nobody_there_is_no_reason_to_lose_anything(parts: Parts, address: Addre
 
 
 def test_celery_gets_a_task_that_its_own_library_reads(parts: Parts, address: Address) -> None:
-    from kombu import Connection
+    from kombu.connection import Connection
 
     call = meta()
     number = send(address, call).document["id"]

@@ -26,15 +26,17 @@ SETTLED_SECONDS = 120
 VICTIMS = ("handler", "handler", "handler", "postgres", "postgres", "redis", "consumer", "consumer")
 
 
-def where(parts: Parts) -> tuple[str, int] | None:
-    """Where the handler listens, asked at most ten times a second."""
-    now = time.monotonic()
-    if now - _last[0] > 0.1:
-        _last[:] = [now, parts.parts["handler"].address()]
-    return _last[1]  # type: ignore[return-value]
+class Where:
+    """Where the handler listens; looked at ten times a second at most."""
 
+    def __init__(self, parts: Parts) -> None:
+        self._parts, self._looked = parts, 0.0
+        self._found: tuple[str, int] | None = None
 
-_last: list[object] = [0.0, None]
+    def __call__(self) -> tuple[str, int] | None:
+        if time.monotonic() - self._looked > 0.1:
+            self._looked, self._found = time.monotonic(), self._parts.parts["handler"].address()
+        return self._found
 
 
 async def havoc(parts: Parts, senders: Senders, chance: random.Random) -> Counter[str]:
@@ -69,7 +71,7 @@ async def _listening(parts: Parts, name: str) -> None:
 
 
 async def trouble(parts: Parts) -> tuple[Sent, Counter[str]]:
-    senders = Senders(lambda: where(parts), SENDERS, SEED)
+    senders = Senders(Where(parts), SENDERS, SEED)
     running_senders = asyncio.create_task(senders.run())
     killed = await havoc(parts, senders, random.Random(SEED))  # noqa: S311
     await running_senders

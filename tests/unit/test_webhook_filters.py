@@ -46,11 +46,6 @@ def test_what_a_provider_hands_out_is_not_made_up() -> None:
     ]
 
 
-def test_only_paypal_needs_the_internet() -> None:
-    assert webhooks.webhook_needs_internet(ENDPOINTS)
-    assert not webhooks.webhook_needs_internet({"custom": {}})
-
-
 def test_the_handler_reads_what_the_role_writes(tmp_path: Path) -> None:
     secrets = {name: f"value of {name}" for name in NAMES}
     routes = [

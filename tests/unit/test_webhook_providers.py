@@ -88,8 +88,8 @@ def key() -> Any:
     return rsa.generate_private_key(public_exponent=65537, key_size=2048)
 
 
-def signed(key: Any, body: bytes = BODY, webhook_id: str = "WH-ID", **changes: str) -> dict[str, str]:
-    message = f"number|{SENT}|{webhook_id}|{zlib.crc32(body)}".encode()
+def signed(key: Any, webhook_id: str = "WH-ID", **changes: str) -> dict[str, str]:
+    message = f"number|{SENT}|{webhook_id}|{zlib.crc32(BODY)}".encode()
     signature = key.sign(message, padding.PKCS1v15(), hashes.SHA256())
     return {
         "paypal-transmission-id": "number",

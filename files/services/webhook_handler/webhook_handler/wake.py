@@ -9,6 +9,7 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Callable
+from typing import Any
 
 import redis.asyncio
 from redis.exceptions import RedisError, ResponseError
@@ -91,7 +92,7 @@ class Wake:
         last = "$"
         while True:
             try:
-                answer = await self._redis.xread({STREAM: last}, count=_LONGEST, block=5000)
+                answer: Any = await self._redis.xread({STREAM: last}, count=_LONGEST, block=5000)
             except (RedisError, OSError):
                 last = "$"
                 await asyncio.sleep(2)
