@@ -196,6 +196,11 @@ _OF_KEEPING = {
 }
 
 
+def _is(value: Any, kind: type | None) -> bool:
+    """Whether a value is of a kind; Ansible's own texts and numbers are of a class below it, and true is no number."""
+    return kind is not None and isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+
+
 def is_webhook(name: Any, value: Any) -> bool:
     """Whether an entry of webhook_handler_endpoints has the name of a provider and what belongs to it."""
     if not re.fullmatch(WEBHOOK, str(name)) or not isinstance(value, Mapping):
@@ -203,7 +208,7 @@ def is_webhook(name: Any, value: Any) -> bool:
     provider = str(name).partition("/")[0]
     kinds = _OF_WEBHOOKS | dict.fromkeys(_OF_PROVIDERS.get(provider, ()), str)
     return (
-        all(type(value[key]) is kinds.get(key) for key in value)
+        all(_is(value[key], kinds.get(key)) for key in value)
         and re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,62}", value.get("store", "main")) is not None
         and 1 <= value.get("tolerance_seconds", 300) <= 30 * 86400
         and 1024 <= value.get("max_body_bytes", 1024) <= 8 * 1024 * 1024
@@ -220,7 +225,7 @@ def is_webhook_consumer(name: Any, value: Any) -> bool:
     addressed = re.fullmatch(r"https?://\S+", str(value.get("url", ""))) is not None
     tasked = bool(value.get("task")) and str(value.get("queue", "celery")).startswith("celery")
     return (
-        all(type(value[key]) is _OF_CONSUMERS.get(key) for key in value)
+        all(_is(value[key], _OF_CONSUMERS.get(key)) for key in value)
         and {"http": addressed, "celery": tasked}.get(kind, False)
         and value.get("format", "raw") in ("raw", "order")
         and 1 <= value.get("concurrency", 4) <= 64
@@ -231,7 +236,7 @@ def is_webhook_consumer(name: Any, value: Any) -> bool:
 def is_keeping(value: Mapping[str, Any]) -> bool:
     """Whether every entry of webhook_handler_keeping is one, within its bounds."""
     return all(
-        key in _OF_KEEPING and type(number) is int and _OF_KEEPING[key][0] <= number <= _OF_KEEPING[key][1]
+        key in _OF_KEEPING and _is(number, int) and _OF_KEEPING[key][0] <= number <= _OF_KEEPING[key][1]
         for key, number in value.items()
     )
 
