@@ -24,7 +24,7 @@ from typing import Any, Protocol
 import asyncpg
 import docker
 from docker import DockerClient
-from redis_server import LABELS, address_of, image_of, start_container, wait_until
+from redis_server import LABELS, address_of, image_of, start_container, users, wait_until
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "files/services/webhook_handler"
@@ -224,6 +224,11 @@ class Parts:
     def __init__(self, folder: Path, settings: Mapping[str, Any], environment: Mapping[str, str]) -> None:
         self._folder, self._settings, self._more = folder, settings, environment
         self.parts: dict[str, Part] = {}
+        # With the users as they are shipped, so that what they may do is what is tried.
+        names = ("admin", "backup", "rate_limiter", "webhook_handler")
+        acl = folder / "users.acl"
+        acl.write_text(users(**{f"redis_{name}_password": PASSWORD for name in names}))
+        acl.chmod(0o644)
 
     def host(self, name: str) -> tuple[str, int]:
         """Where the others find a part."""
@@ -254,7 +259,7 @@ class Parts:
             "POSTGRES_PASSWORD_FILE": f"{folder}/password",
             "REDIS_HOST": redis[0],
             "REDIS_PORT": str(redis[1]),
-            "REDIS_USER": "default",
+            "REDIS_USER": "webhook_handler",
             "REDIS_PASSWORD_FILE": f"{folder}/password",
             "RATE_LIMITER_URL": "",
             **self._more,
@@ -315,7 +320,7 @@ class LocalParts(Parts):
                 [
                     os.environ["INTAKE_REDIS"],
                     *("--port", str(self._ports["redis"]), "--bind", "127.0.0.1", "--dir", str(folder)),
-                    *("--appendonly", "yes", "--save", "", "--requirepass", PASSWORD),
+                    *("--appendonly", "yes", "--save", "", "--aclfile", str(folder / "users.acl")),
                 ],
                 self._ports["redis"],
                 {},
@@ -361,8 +366,8 @@ class BoxedParts(Parts):
         # The data lies in a volume of the image: it outlives a kill.
         self.add("postgres", self._box("postgres", image_of(engine, "postgres"), None, **postgres))
         wait_until(lambda: self._answers(), 60, "PostgreSQL is ready")
-        redis = ["valkey-server", "--dir", "/data", "--appendonly", "yes", "--save", "", "--requirepass", PASSWORD]
-        options = {"user": "999:1000"}
+        redis = ["valkey-server", "--dir", "/data", "--appendonly", "yes", "--save", "", "--aclfile", "/users.acl"]
+        options = {"user": "999:1000", "volumes": {str(folder / "users.acl"): {"bind": "/users.acl", "mode": "ro"}}}
         self.add("redis", self._box("redis", image_of(engine, "valkey"), redis, **options))
 
     def _answers(self) -> bool:

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.x509.oid import NameOID
 from webhook_handler.errors import Refused, Unavailable
 from webhook_handler.providers import PROVIDERS, custom, meta, paypal, shopify, stripe
-from webhook_handler.providers.base import Request
+from webhook_handler.providers.base import Request, moment
 
 NOW = 1_790_000_000.0
 SENT = "2026-09-21T14:13:20Z"
@@ -221,6 +221,27 @@ def test_id_and_order_are_found(
 ) -> None:
     event = PROVIDERS[name].read(Request(headers, b"{}", NOW), document)
     assert (event.id, event.order) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        ("2026-11-20T10:00:00Z", "2026-11-20T10:00:00+00:00"),
+        ("2026-11-20T10:00:00.123456789+01:00", "2026-11-20T10:00:00.123456+01:00"),
+        (1790000000, "2026-09-21T14:13:20+00:00"),
+        ("2026-11-20T10:00:00", "None"),
+        # No database takes these.
+        ("0001-01-01T00:00:00+14:00", "None"),
+        ("9999-12-31T23:59:59-14:00", "None"),
+        (10**30, "None"),
+        (True, "None"),
+        (None, "None"),
+        ([], "None"),
+    ],
+)
+def test_times_are_read_or_left_out(text: Any, read: str) -> None:
+    found = moment(text)
+    assert (found.isoformat() if found else "None") == read
 
 
 @pytest.mark.parametrize(

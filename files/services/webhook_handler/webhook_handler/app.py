@@ -13,10 +13,8 @@ from datetime import datetime
 from typing import Any, NoReturn
 from urllib.parse import parse_qsl
 
-import asyncpg
-
 from .config import Config, Endpoint
-from .database import Arrival
+from .database import WRONG_DATA, Arrival
 from .errors import Refused, Unavailable, forged
 from .providers import PROVIDERS, meta
 from .providers.base import Request
@@ -146,7 +144,7 @@ class App:
         except TimeoutError as error:
             # It may be stored yet: then the next attempt is a duplicate.
             raise Unavailable("database", "the database is too slow") from error
-        except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError) as error:
+        except WRONG_DATA as error:
             _log.error("the database refuses an event of %s: %s", arrival.endpoint, error)
             raise Unavailable("database", "the event cannot be stored now") from error
 

@@ -121,6 +121,11 @@ _FORGET = {
 _SESSION = {"synchronous_commit": "on", "shop.store": "*", "application_name": "webhook_handler"}
 
 
+# Of the server, and (ValueError) of the client before it has sent anything.
+WRONG_DATA = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, ValueError)
+_LOST = (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+
+
 @dataclass(frozen=True, slots=True)
 class Arrival:
     """An event to be stored, and who is to be handed it."""
@@ -172,13 +177,16 @@ class Database:
             await self._pool
         try:
             async with self._pool.acquire(timeout=5) as connection:
-                yield connection
-        except asyncpg.PostgresError as error:
-            # What is wrong with the data is no fault of the server's.
-            if isinstance(error, asyncpg.DataError | asyncpg.IntegrityConstraintViolationError):
-                raise
-            raise _away(error) from error
-        except (OSError, TimeoutError, asyncpg.InterfaceError) as error:
+                try:
+                    yield connection
+                except _LOST:
+                    # Nobody knows what it is in the middle of.
+                    connection.terminate()
+                    raise
+        except WRONG_DATA:
+            # No fault of the server's.
+            raise
+        except (asyncpg.PostgresError, *_LOST) as error:
             raise _away(error) from error
 
     async def close(self) -> None:
@@ -197,7 +205,7 @@ class Database:
         """Store events; for each its number, or None where it was there already. Committed when this returns."""
         try:
             return await self._store(arrivals)
-        except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError):
+        except WRONG_DATA:
             if len(arrivals) == 1:
                 raise
         # One that the database refuses must not take the others with it.

@@ -158,7 +158,7 @@ def moment(value: object) -> datetime | None:
             return datetime.fromtimestamp(value, UTC)
         if isinstance(value, str):
             read = datetime.fromisoformat(value)
-            return read if read.tzinfo else None
+            return read if read.tzinfo and 2000 <= read.year < 2100 else None
     except (ValueError, OverflowError, OSError):
         pass
     return None
