@@ -4,7 +4,7 @@
 of this computer where INTAKE_PROGRAMS and INTAKE_REDIS say where they are) and measures in turns:
 
 - bare: pgbench, one INSERT of the same body a transaction, with 1, 8 and 32 clients; the best of them counts
-- intake: 32 connections that send signed webhooks as fast as they are answered
+- intake: 64 connections that send signed webhooks as fast as they are answered
 - delivery: the same, while each event is also handed over to the consumer
 - steady: 300 a second, whether the last were answered or not
 
@@ -34,8 +34,10 @@ import uvloop
 
 SECONDS = int(os.environ.get("SECONDS", "8"))
 RUNS = int(os.environ.get("RUNS", "3"))
+# Each with one secret, as it is when none is being changed.
+STORED, HANDED = "custom/stored", "custom/handed"
 CLIENTS = (1, 8, 32)
-CONNECTIONS = 32
+CONNECTIONS = 64
 STEADY = 300
 # An order of a few lines, as shops send it.
 BODY_BYTES = 2000
@@ -173,8 +175,10 @@ def script(parts: intake_parts.Parts) -> str:
 def main() -> None:
     """Measure and print."""
     settings: dict[str, Any] = copy.deepcopy(intake_parts.SETTINGS)
-    # `custom` is only stored; what comes for the second store is handed on too.
-    settings["routes"] = [{"endpoint": "custom/second", "topics": ["*"], "consumers": ["shop"]}]
+    intake_parts.SECRETS |= {STORED: ["stored-secret"], HANDED: ["handed-secret"]}
+    # What comes to one is only stored, what comes to the other is handed on too.
+    settings["endpoints"] |= {STORED: {}, HANDED: {}}
+    settings["routes"] = [{"endpoint": HANDED, "topics": ["*"], "consumers": ["shop"]}]
     rows: dict[str, list[float]] = {}
     with (
         tempfile.TemporaryDirectory(prefix="pytest-intake-") as folder,
@@ -198,9 +202,9 @@ def main() -> None:
         for _ in range(RUNS):
             best = max(bare(parts, clients) for clients in CLIENTS)
             keep("bare, commits/s (best of 1, 8, 32 clients)", best)
-            run("intake", uvloop.run(as_fast_as_possible(address, list(requests(SECONDS * 3000, "custom")))))
-            run("delivery", uvloop.run(as_fast_as_possible(address, list(requests(SECONDS * 3000, "custom/second")))))
-            run("steady", uvloop.run(at_a_steady_pace(address, list(requests(SECONDS * STEADY, "custom")))))
+            run("intake", uvloop.run(as_fast_as_possible(address, list(requests(SECONDS * 5000, STORED)))))
+            run("delivery", uvloop.run(as_fast_as_possible(address, list(requests(SECONDS * 5000, HANDED)))))
+            run("steady", uvloop.run(at_a_steady_pace(address, list(requests(SECONDS * STEADY, STORED)))))
             for name in ("intake", "delivery"):
                 keep(f"{name} / bare", rows[f"{name}, webhooks/s"][-1] / best)
     print(f"{RUNS} rounds of {SECONDS} s, bodies of {BODY_BYTES} bytes; idle {idle:.0f} MiB")

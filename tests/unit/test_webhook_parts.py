@@ -83,7 +83,7 @@ def together(commit: Any, items: Sequence[int], **options: Any) -> list[Any]:
     """Hand in all at once; results and errors."""
 
     async def run() -> list[Any]:
-        group: GroupCommit[int, int] = GroupCommit(commit, **{"largest": 10, "waiting": 100} | options)
+        group: GroupCommit[int, int] = GroupCommit(commit, **{"largest": 10, "waiting": 100, "seconds": 5} | options)
         writer = asyncio.create_task(group.run())
         done = await asyncio.gather(*(group.put(item) for item in items), return_exceptions=True)
         writer.cancel()
@@ -112,6 +112,17 @@ def test_a_transaction_that_fails_fails_all_of_it_and_no_other() -> None:
 
     done = together(commit, range(12))
     assert all(isinstance(one, Unavailable) for one in done[:10])
+    assert done[10:] == [10, 11]
+
+
+def test_a_transaction_that_hangs_is_given_up_and_the_next_one_is_made() -> None:
+    async def commit(items: Sequence[int]) -> list[int]:
+        if 3 in items:
+            await asyncio.sleep(60)
+        return list(items)
+
+    done = together(commit, range(12), seconds=0.05)
+    assert all(isinstance(one, TimeoutError) for one in done[:10])
     assert done[10:] == [10, 11]
 
 

@@ -40,7 +40,7 @@ class Delivery:
             name: Http(consumer) if consumer.kind == "http" else Celery(consumer, config, wake)
             for name, consumer in self._settings.consumers.items()
         }
-        self._settle: GroupCommit[Outcome, None] = GroupCommit(database.settle, largest=200, waiting=10_000)
+        self._settle: GroupCommit[Outcome, None] = GroupCommit(database.settle, largest=200, waiting=10_000, seconds=8)
 
     def wake(self) -> None:
         """Look at once what there is to hand over."""
@@ -111,7 +111,7 @@ class Delivery:
             )
         try:
             await self._settle.put(outcome)
-        except Unavailable:
+        except (Unavailable, TimeoutError):
             # It stays claimed until its time is over, and is handed over once more: that is what the key is for.
             _log.warning("event %d was handed to %s, and it could not be noted", event["inbox_id"], consumer.name)
         return handed.outcome

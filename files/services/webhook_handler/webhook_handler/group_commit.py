@@ -22,11 +22,15 @@ class GroupCommit(Generic[T, R]):
         *,
         largest: int,
         waiting: int,
+        seconds: float,
         size: Callable[[T], int] = lambda item: 0,
         largest_bytes: int = 4 * 1024 * 1024,
     ) -> None:
-        """``commit`` takes at most ``largest`` items (of ``largest_bytes`` by ``size``); ``waiting`` may wait."""
-        self._commit = commit
+        """``commit`` takes at most ``largest`` items (of ``largest_bytes`` by ``size``) for so many ``seconds``.
+
+        ``waiting`` may wait for the next one.
+        """
+        self._commit, self._seconds = commit, seconds
         self._largest, self._waiting = largest, waiting
         self._size, self._largest_bytes = size, largest_bytes
         self._queue: deque[tuple[T, asyncio.Future[R]]] = deque()
@@ -50,7 +54,8 @@ class GroupCommit(Generic[T, R]):
                 self._filled.clear()
                 continue
             try:
-                results = await self._commit([item for item, _ in batch])
+                async with asyncio.timeout(self._seconds):
+                    results = await self._commit([item for item, _ in batch])
             except asyncio.CancelledError:
                 for _, future in batch:
                     future.cancel()

@@ -41,7 +41,9 @@ class Service:
         self._wake = Wake(config)
         self._delivery = Delivery(config, self.database, self._wake, self.metrics)
         self._inboxes: list[GroupCommit[Arrival, int | None]] = [
-            GroupCommit(self.database.store, largest=200, waiting=2000, size=lambda arrival: len(arrival.body))
+            GroupCommit(
+                self.database.store, largest=200, waiting=2000, seconds=6, size=lambda arrival: len(arrival.body)
+            )
             for _ in range(_WRITERS)
         ]
         self._waiting = 0

@@ -86,10 +86,9 @@ def sign(secret: bytes, message: bytes) -> bytes:
 
 
 def any_equal(expected: Iterable[bytes], given: Iterable[bytes]) -> bool:
-    """Whether one of ``given`` is one of ``expected``; takes as long for a wrong one as for a right one."""
+    """Whether one of ``given`` is one of ``expected``; how long it takes does not tell how much of one is right."""
     candidates = list(given)
-    found = [hmac.compare_digest(one, other) for one in expected for other in candidates]
-    return any(found)
+    return any(hmac.compare_digest(one, other) for one in expected for other in candidates)
 
 
 def from_base64(text: str) -> bytes:
