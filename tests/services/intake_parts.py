@@ -17,6 +17,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -405,6 +406,20 @@ class BoxedParts(Parts):
     def remove(self) -> None:
         super().remove()
         self._network.remove()
+
+
+def revive(part: Part, seconds: float = 60) -> None:
+    """Start a part that was killed, and again where it could not yet, as Docker's restart policy does."""
+    deadline = time.monotonic() + seconds
+    part.start()
+    while time.monotonic() < deadline:
+        for _ in range(50):
+            if part.address():
+                return
+            time.sleep(0.1)
+        part.kill()
+        part.start()
+    raise AssertionError(f"{part} did not come back within {seconds} s")
 
 
 def free_ports(count: int) -> list[int]:

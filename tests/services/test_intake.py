@@ -19,7 +19,7 @@ import asyncpg
 import pytest
 from intake_bad import KINDS, Bad
 from intake_calls import SENDERS, Answer, Call, custom, meta, request, send, shopify, shopify_order, stripe
-from intake_parts import ADMIN, PASSWORD, SECRETS, SETTINGS, Parts, running
+from intake_parts import ADMIN, PASSWORD, SECRETS, SETTINGS, Parts, revive, running
 from redis_server import wait_until
 
 BEARER = {"authorization": f"Bearer {ADMIN}"}
@@ -489,7 +489,7 @@ def test_sent_when_nothing_is_there_is_a_503(parts: Parts, address: Address) -> 
         assert {answer.status for answer in answers} == {503}
         assert request(address, "GET", "/health").status == 503
     finally:
-        parts.parts["postgres"].start()
+        revive(parts.parts["postgres"])
     wait_until(lambda: request(address, "GET", "/health").status == 200, 60, "it is well again")
     assert send(address, custom()).document["status"] == "stored"
 
@@ -501,4 +501,4 @@ def test_without_redis_everything_comes_in_and_goes_out(parts: Parts, address: A
         assert send(address, call).status == 200
         effect(parts, f"custom:{call.headers['webhook-id']}")
     finally:
-        parts.parts["redis"].start()
+        revive(parts.parts["redis"])

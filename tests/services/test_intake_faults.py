@@ -15,7 +15,7 @@ from collections import Counter
 import asyncpg
 import pytest
 from intake_load import Senders, Sent
-from intake_parts import Parts, running
+from intake_parts import Parts, revive, running
 from redis_server import wait_until
 
 CYCLES = int(os.environ.get("CYCLES", "100" if os.environ.get("FULL") else "6"))
@@ -49,25 +49,11 @@ async def havoc(parts: Parts, senders: Senders, chance: random.Random) -> Counte
             await asyncio.to_thread(parts.parts[name].kill)
             killed[name] += 1
         await asyncio.sleep(chance.uniform(0, 0.5))
-        for name in victims:
-            await asyncio.to_thread(parts.parts[name].start)
-        for name in victims:
-            await _listening(parts, name)
+        # All at once: none may need another one to start.
+        await asyncio.gather(*(asyncio.to_thread(revive, parts.parts[name]) for name in victims))
     await asyncio.sleep(1)
     senders.stopped = True
     return killed
-
-
-async def _listening(parts: Parts, name: str) -> None:
-    for attempt in range(300):
-        if await asyncio.to_thread(parts.parts[name].address):
-            return
-        await asyncio.sleep(0.1)
-        # As Docker's restart policy does it for what cannot start yet.
-        if attempt % 50 == 49:
-            await asyncio.to_thread(parts.parts[name].kill)
-            await asyncio.to_thread(parts.parts[name].start)
-    raise AssertionError(f"{name} did not come back")
 
 
 async def trouble(parts: Parts) -> tuple[Sent, Counter[str]]:
