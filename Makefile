@@ -35,7 +35,7 @@ MACHINE := $(PYTHON) molecule/shared/$(if $(filter vm,$(PI_KIND)),vm.py,virtual_
 # The machines that `make audit` looks at.
 INVENTORY ?= $(lastword $(VIRTUAL))
 
-.PHONY: help setup lock engine images up down clean status audit drill probe ssh restart lose rescue-kit vpn-client docs hooks bench
+.PHONY: help setup lock engine images up down clean status audit drill probe ssh restart lose rescue-kit vpn-client docs hooks bench replay seed
 .PHONY: test test-full lint unit services backups site harm interruptions molecule molecule-up molecule-down vm vpn rebuild faults
 
 help: ## Show this list
@@ -80,9 +80,9 @@ images: setup engine ## Build the images of the virtual Pi and of its services
 	@$(if $(FOREIGN),bash molecule/shared/host.sh emulation)
 	@$(PYTHON) molecule/shared/images.py build $(PI_IMAGES) --suite $(PI_SUITE) --arch $(ARCH)
 
-up status drill: export ANSIBLE_VAULT_PASSWORD_FILE ?= $(PI_STATE)/vault-password
+up status drill seed: export ANSIBLE_VAULT_PASSWORD_FILE ?= $(PI_STATE)/vault-password
 ifeq ($(INVENTORY),$(lastword $(VIRTUAL)))
-audit rescue-kit vpn-client: export ANSIBLE_VAULT_PASSWORD_FILE ?= $(PI_STATE)/vault-password
+audit rescue-kit vpn-client replay: export ANSIBLE_VAULT_PASSWORD_FILE ?= $(PI_STATE)/vault-password
 endif
 
 up: images ## Start a virtual Pi and bring up the shop on it
@@ -113,6 +113,12 @@ drill: setup ## Restore everything beside the shop of the virtual Pi, from its f
 
 # Where a rescue kit is written to.
 KIT ?= rescue
+
+replay: setup ## Hand an event over once more, or all that was given up: make replay ID=17, ID=dead; without ID it lists those
+	@ansible-playbook $(INVENTORY:%=-i %) playbooks/replay.yml $(if $(ID),-e replay_id=$(ID))
+
+seed: setup ## Put sample data into the shop of the virtual Pi: 100 products, 50 customers, 200 orders
+	@ansible-playbook $(VIRTUAL) playbooks/seed.yml
 
 rescue-kit: setup ## Write what a stranger needs to bring back the machines of INVENTORY: one encrypted file and a page
 	@$(PYTHON) ops/rescue_kit.py $(INVENTORY) $(KIT)
@@ -207,9 +213,10 @@ bench: setup $(if $(filter limiter,$(WHAT)),.venv/.bench) ## Measure: make bench
 # What is wrong on purpose, by what it is done to; the table of it is printed at the end.
 FAULTS_backup := tests/services/test_drill.py tests/services/test_backup_rpo.py
 FAULTS_lockout := tests/faults/test_lockout.py tests/site/test_6_probe.py
+FAULTS_intake := tests/services/test_intake.py tests/services/test_intake_faults.py
 
 faults: images ## Do harm on purpose and see it found: make faults WHAT=backup
-	@[ -n "$(FAULTS_$(WHAT))" ] || { echo "WHAT=$(WHAT): set it to backup or lockout" >&2; exit 2; }
+	@[ -n "$(FAULTS_$(WHAT))" ] || { echo "WHAT=$(WHAT): set it to backup, lockout or intake" >&2; exit 2; }
 	$(ALONE) FULL=1 pytest $(FAULTS_$(WHAT))
 
 # Molecule's machines: one that roles are applied to and one that stays bare.
@@ -251,3 +258,4 @@ test-full: setup ## `make test` and what takes longer: interruptions, rebuilds, 
 	@$(MAKE) --no-print-directory test interruptions rebuild molecule vpn vm
 	@$(MAKE) --no-print-directory faults WHAT=backup
 	@$(MAKE) --no-print-directory faults WHAT=lockout
+	@$(MAKE) --no-print-directory faults WHAT=intake

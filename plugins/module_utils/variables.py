@@ -174,6 +174,80 @@ SPANS = ("hourly", "daily", "weekly", "monthly", "yearly")
 PERIOD = r"([1-9]\d*[hdmy])+"
 LABEL = r"[a-z0-9A-Z]([a-z0-9A-Z-]{0,61}[a-z0-9A-Z])?"
 _MIB = _whole(0, 1024 * 1024)
+WEBHOOK = r"(shopify|stripe|paypal|shipping|telegram|meta|custom)(/[a-z0-9][a-z0-9-]{0,40})?"
+# What an endpoint may have besides what its provider alone has.
+_OF_WEBHOOKS = {
+    "store": str,
+    "tolerance_seconds": int,
+    "max_body_bytes": int,
+    "changing": bool,
+}
+_OF_PROVIDERS = {"shopify": ("shop",), "paypal": ("webhook_id",), "shipping": ("header", "prefix", "encoding")}
+_OF_CONSUMERS = {
+    "kind": str,
+    "url": str,
+    "task": str,
+    "queue": str,
+    "format": str,
+    "concurrency": int,
+    "timeout_seconds": int,
+}
+# The handler's own bounds (config.py there), lowest and highest.
+_OF_KEEPING = {
+    "payload_days": (1, 3650),
+    "dead_days": (1, 3650),
+    "key_days": (4, 3650),
+    "payload_mib": (1, 1024 * 1024),
+    "waiting_events": (100, 10_000_000),
+    "give_up_hours": (1, 24 * 365),
+}
+
+
+def _is(value: Any, kind: type | None) -> bool:
+    """Whether a value is of a kind; Ansible's own texts and numbers are of a class below it, and true is no number."""
+    return kind is not None and isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+
+
+def is_webhook(name: Any, value: Any) -> bool:
+    """Whether an entry of webhook_handler_endpoints has the name of a provider and what belongs to it."""
+    if not re.fullmatch(WEBHOOK, str(name)) or not isinstance(value, Mapping):
+        return False
+    provider = str(name).partition("/")[0]
+    kinds = _OF_WEBHOOKS | dict.fromkeys(_OF_PROVIDERS.get(provider, ()), str)
+    return (
+        all(_is(value[key], kinds.get(key)) for key in value)
+        and re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,62}", value.get("store", "main")) is not None
+        and 1 <= value.get("tolerance_seconds", 300) <= 30 * 86400
+        and 1024 <= value.get("max_body_bytes", 1024) <= 8 * 1024 * 1024
+        and value.get("encoding", "hex") in ("hex", "base64")
+        and (provider != "paypal" or bool(value.get("webhook_id")))
+    )
+
+
+def is_webhook_consumer(name: Any, value: Any) -> bool:
+    """Whether an entry of webhook_handler_consumers is an address or a task."""
+    if not re.fullmatch(IDENTIFIER, str(name)) or not isinstance(value, Mapping):
+        return False
+    kind = value.get("kind", "http")
+    addressed = re.fullmatch(r"https?://\S+", str(value.get("url", ""))) is not None
+    tasked = bool(value.get("task")) and str(value.get("queue", "celery")).startswith("celery")
+    return (
+        all(_is(value[key], _OF_CONSUMERS.get(key)) for key in value)
+        and {"http": addressed, "celery": tasked}.get(kind, False)
+        and value.get("format", "raw") in ("raw", "order")
+        and 1 <= value.get("concurrency", 4) <= 64
+        and 1 <= value.get("timeout_seconds", 30) <= 300
+    )
+
+
+def is_keeping(value: Mapping[str, Any]) -> bool:
+    """Whether every entry of webhook_handler_keeping is one, within its bounds."""
+    return all(
+        key in _OF_KEEPING and _is(number, int) and _OF_KEEPING[key][0] <= number <= _OF_KEEPING[key][1]
+        for key, number in value.items()
+    )
+
+
 # What types and choices cannot say, by variable. Sizes and ports of services are judged by the catalog.
 RULES: dict[str, Rule] = {
     "backup_folder": _matching("an absolute path below another folder", r"/[^/\s]+(/[^/\s]+)+"),
@@ -290,6 +364,21 @@ RULES: dict[str, Rule] = {
     "ssh_port": _whole(1, 65535),
     "ssh_port_before": _whole(1, 65535),
     "stack_wait_seconds": _whole(1, 86400),
+    "webhook_handler_consumers": Rule(
+        "a mapping of names (orders), each with a url, or with kind celery, a task and a queue that starts with celery",
+        lambda consumers: all(is_webhook_consumer(name, consumers[name]) for name in consumers),
+    ),
+    "webhook_handler_endpoints": Rule(
+        "a mapping of providers (custom, shopify/second), each with what it may have; paypal needs its webhook_id",
+        lambda endpoints: bool(endpoints) and all(is_webhook(name, endpoints[name]) for name in endpoints),
+    ),
+    "webhook_handler_keeping": Rule(f"a mapping with some of {', '.join(_OF_KEEPING)}", is_keeping),
+    "webhook_handler_routes": Rule(
+        "a list, each with an endpoint (custom), topics and consumers",
+        lambda routes: all(
+            re.fullmatch(WEBHOOK, route["endpoint"]) and route["topics"] and route["consumers"] for route in routes
+        ),
+    ),
     "wireguard_endpoint": Rule(
         "empty, or a host name or an address without a port", lambda value: not value or is_host(value)
     ),
@@ -344,7 +433,22 @@ def judge(
         problems += _check_numbers(values)
         problems += _check_sources(values.get("proxy_sources", {}), values.get("proxy_limits", {}))
         problems += _check_policies(values.get("rate_limiter_policies"))
+        problems += _check_routes(values.get("webhook_handler_routes", []), values.get("webhook_handler_consumers", {}))
     return problems
+
+
+def _check_routes(routes: list[Mapping[str, Any]], consumers: Mapping[str, Any]) -> list[Finding]:
+    """Events go to consumers that are declared."""
+    unknown = sorted({name for route in routes for name in route["consumers"]} - set(consumers))
+    return [
+        Finding(
+            "refuse",
+            "webhook_handler_routes",
+            f"'{name}' is no consumer",
+            "declare it in webhook_handler_consumers or take it out",
+        )
+        for name in unknown
+    ]
 
 
 def _unknown(name: str, options: set[str]) -> Finding:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import ssl
@@ -122,10 +123,11 @@ class Pi:
 
     def order(self, order: dict[str, Any]) -> dict[str, Any]:
         """Hand in an order at the entrance; the answer. The first certificate is signed by nobody."""
+        [token] = re.findall(r"^webhook_consumer_orders: (\S+)$", self.secrets(), re.MULTILINE)
         sent = urllib.request.Request(
             f"https://{self.settings.address}/webhook/order-intake",
             data=json.dumps(order).encode(),
-            headers={"Content-Type": "application/json"},
+            headers={"Content-Type": "application/json", "X-Webhook-Token": token},
         )
         certificate = self.shell("cat /etc/pi-commerce/proxy/tls/cert.pem")
         context = ssl.create_default_context(cadata=certificate)

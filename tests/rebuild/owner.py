@@ -53,7 +53,7 @@ def sell(count: int) -> None:
             "items": [{"sku": "MUG-1", "quantity": 2, "price_cents": 2495}],
         }
         deadline = time.monotonic() + SALE_SECONDS
-        while (answer := machine.request("/webhook/order-intake", order)).status in LATER:
+        while (answer := machine.order(order)).status in LATER:
             assert time.monotonic() < deadline, answer
             time.sleep(answer.json()["retry_after"])
         # 200: what was put off had been saved.
@@ -126,7 +126,7 @@ def rows(database: str, query: str) -> str:
 def everything() -> dict[str, Any]:
     """All that has to come back, as digests."""
     found: dict[str, Any] = {
-        name: rows("shop", f"SELECT * FROM {name} ORDER BY 1, 2") for name in ("orders", "order_items")
+        name: rows("shop", f"SELECT * FROM shop.{name} ORDER BY 1, 2") for name in ("orders", "order_items")
     }
     found |= {name: rows("n8n", query) for name, query in N8N.items()}
     keys = ("GET token", "LRANGE queue 0 -1", "HGETALL stock", "SORT sources ALPHA")

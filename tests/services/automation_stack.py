@@ -123,6 +123,8 @@ class Stack:
         self.engine, self.network, self.directory = engine, network, directory
         self.owner_password = secrets.token_urlsafe(24)
         self.digest_key = secrets.token_urlsafe(24)
+        self.webhook_token = secrets.token_urlsafe(24)
+        self._webhook_token = self.webhook_token
         self.passwords = {name: secrets.token_urlsafe(24) for name in ("postgres", "n8n", "shop")}
         self.containers: list[Container] = []
         self.postgres = self._start(
@@ -202,7 +204,8 @@ class Stack:
         connection = HTTPConnection(*address, timeout=30)
         try:
             text = None if body is None else json.dumps(body)
-            connection.request(method, f"/webhook/{path}", text, {"content-type": "application/json"})
+            headers = {"content-type": "application/json", "x-webhook-token": self.webhook_token}
+            connection.request(method, f"/webhook/{path}", text, headers)
             response = connection.getresponse()
             raw = response.read()
         except (OSError, HTTPException) as error:
@@ -235,7 +238,7 @@ class Stack:
         return self.module("postgres_databases", {"databases": wanted}, *options)
 
     def workflows(self, files: dict[str, Any], *options: str, **arguments: Any) -> Result:
-        """Declare workflows {file: content} and the credential of the shop's database."""
+        """Declare workflows {file: content} and the credentials that they need."""
         credential = {
             "id": SHOP_CREDENTIAL,
             "name": "Shop database",
@@ -244,7 +247,14 @@ class Stack:
             "secrets": {"password": self.passwords["shop"]},
         }
         entries = [{"file": file, "content": content} for file, content in files.items()]
-        given = {"workflows": entries, "credentials": [credential], **arguments}
+        handler = {
+            "id": "piWebhookToken01",
+            "name": "Webhook handler",
+            "type": "httpHeaderAuth",
+            "data": {"name": "X-Webhook-Token"},
+            "secrets": {"value": self._webhook_token},
+        }
+        given = {"workflows": entries, "credentials": [credential, handler], **arguments}
         return self.module("n8n_workflows", given, *options)
 
     def remove(self) -> None:

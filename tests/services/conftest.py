@@ -130,6 +130,7 @@ def notify_host(engine: DockerClient, tmp_path_factory: pytest.TempPathFactory) 
 
 
 FAULTS = pytest.StashKey[list[tuple[str, str, str]]]()
+INTAKE = pytest.StashKey[list[str]]()
 
 
 @pytest.fixture(scope="session")
@@ -138,9 +139,20 @@ def fault_table(pytestconfig: pytest.Config) -> list[tuple[str, str, str]]:
     return pytestconfig.stash.setdefault(FAULTS, [])
 
 
+@pytest.fixture(scope="session")
+def intake_table(pytestconfig: pytest.Config) -> list[str]:
+    """What was killed, and what came of the webhooks: printed at the end."""
+    return pytestconfig.stash.setdefault(INTAKE, [])
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     rows = terminalreporter.config.stash.get(FAULTS, [])
     if rows:
         terminalreporter.section("what was wrong, and what a drill said")
     for fault, verdict, named in rows:
         terminalreporter.write_line(f"{fault:<42} {verdict:<17} {' '.join(named.split())[:100]}")
+    lines = terminalreporter.config.stash.get(INTAKE, [])
+    if lines:
+        terminalreporter.section("webhooks, while programs were killed")
+    for line in lines:
+        terminalreporter.write_line(line)

@@ -138,21 +138,26 @@ class RedisServer:
         self.admin_password = secrets.token_urlsafe(24)
         self.backup_password = secrets.token_urlsafe(24)
         self.limiter_password = secrets.token_urlsafe(24)
+        self.handler_password = secrets.token_urlsafe(24)
         users = directory / "users.acl"
         users.write_text(self._users())
         users.chmod(0o644)
         return users
 
     def _users(self) -> str:
-        """The users file exactly as the project renders it."""
-        environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False)  # noqa: S701  # not HTML
-        environment.filters["hash"] = lambda text, kind: hashlib.new(kind, text.encode()).hexdigest()
-        known = SimpleNamespace(
+        return users(
             redis_admin_password=self.admin_password,
             redis_backup_password=self.backup_password,
             redis_rate_limiter_password=self.limiter_password,
+            redis_webhook_handler_password=self.handler_password,
         )
-        return environment.from_string(USERS_TEMPLATE.read_text()).render(secrets=known) + "\n"
+
+
+def users(**passwords: str) -> str:
+    """The users file exactly as the project renders it."""
+    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False)  # noqa: S701  # not HTML
+    environment.filters["hash"] = lambda text, kind: hashlib.new(kind, text.encode()).hexdigest()
+    return environment.from_string(USERS_TEMPLATE.read_text()).render(secrets=SimpleNamespace(**passwords)) + "\n"
 
 
 def _reply(readline: Callable[[], bytes], read: Callable[[int], bytes]) -> object:

@@ -15,7 +15,7 @@ from n8n_api import OwnerSession
 from rate_limiter_server import RateLimiter
 from waiting import wait_until
 
-ORDERS_SQL = ROOT / "files/schema/shop/001_orders.sql"
+SHOP_SQL = sorted((ROOT / "files/schema/shop").glob("*.sql"))
 ECHO, INTAKE, EXTRA = "piHealthEcho0001", "piOrderIntake001", "piExtraForTests1"
 
 
@@ -24,7 +24,7 @@ def postgres(engine: DockerClient, tmp_path_factory: pytest.TempPathFactory) -> 
     """PostgreSQL with the databases and the schema, all made by the modules."""
     for stack in make_stack(engine, tmp_path_factory.mktemp("automation")):
         assert stack.databases().changed
-        assert migrate(stack, orders_file()).changed
+        assert migrate(stack, shop_files()).changed
         yield stack
 
 
@@ -51,8 +51,8 @@ def migrate(stack: Stack, migrations: dict[str, str], *options: str, database: s
     return stack.module("postgres_migrations", arguments, *options)
 
 
-def orders_file() -> dict[str, str]:
-    return {ORDERS_SQL.name: ORDERS_SQL.read_text()}
+def shop_files() -> dict[str, str]:
+    return {path.name: path.read_text() for path in SHOP_SQL}
 
 
 def order(order_id: str, **changes: Any) -> dict[str, Any]:
@@ -160,16 +160,16 @@ def test_a_container_that_is_away_is_named_but_check_mode_predicts(postgres: Sta
 
 
 def test_migrations_are_applied_once_and_as_the_owner(postgres: Stack) -> None:
-    assert not migrate(postgres, orders_file()).changed
+    assert not migrate(postgres, shop_files()).changed
     assert postgres.sql("SELECT tableowner FROM pg_tables WHERE tablename = 'orders'", "shop") == "shop"
-    more = {**orders_file(), "002_note.sql": "ALTER TABLE orders ADD note text; -- it's :new\n"}
-    assert migrate(postgres, more, "--check").values["applied"] == ["002_note.sql"]
-    assert migrate(postgres, more).values["applied"] == ["002_note.sql"]
+    more = {**shop_files(), "902_note.sql": "ALTER TABLE shop.orders ADD note text; -- it's :new\n"}
+    assert migrate(postgres, more, "--check").values["applied"] == ["902_note.sql"]
+    assert migrate(postgres, more).values["applied"] == ["902_note.sql"]
     assert not migrate(postgres, more).changed
 
 
 def test_two_runs_at_once_apply_a_migration_once(postgres: Stack, tmp_path: Path) -> None:
-    files = {**orders_file(), "003_slow.sql": "SELECT pg_sleep(3); CREATE TABLE slow ();"}
+    files = {**shop_files(), "903_slow.sql": "SELECT pg_sleep(3); CREATE TABLE slow ();"}
     entries = [{"name": name, "sql": sql} for name, sql in files.items()]
     arguments = {"container": postgres.postgres.name, "database": "shop", "owner": "shop", "migrations": entries}
 
@@ -181,19 +181,19 @@ def test_two_runs_at_once_apply_a_migration_once(postgres: Stack, tmp_path: Path
         results = list(pool.map(run, ["first", "second"]))
     assert [result.values.get("msg") for result in results] == [None, None]
     assert any(result.changed for result in results)
-    assert postgres.sql("SELECT count(*) FROM schema_migrations WHERE name = '003_slow.sql'", "shop") == "1"
-    postgres.sql("DROP TABLE slow; DELETE FROM schema_migrations WHERE name = '003_slow.sql'", "shop")
+    assert postgres.sql("SELECT count(*) FROM schema_migrations WHERE name = '903_slow.sql'", "shop") == "1"
+    postgres.sql("DROP TABLE slow; DELETE FROM schema_migrations WHERE name = '903_slow.sql'", "shop")
 
 
 def test_an_edited_migration_is_refused(postgres: Stack) -> None:
-    edited = {name: sql + "SELECT 1;" for name, sql in orders_file().items()}
+    edited = {name: sql + "SELECT 1;" for name, sql in shop_files().items()}
     message = migrate(postgres, edited).values["msg"]
     assert "001_orders.sql was edited" in message
     assert "add a new migration" in message
 
 
 def test_a_migration_before_an_applied_one_is_refused(postgres: Stack) -> None:
-    late = migrate(postgres, {**orders_file(), "000_late.sql": "SELECT 1"})
+    late = migrate(postgres, {**shop_files(), "000_late.sql": "SELECT 1"})
     assert "000_late.sql would come before" in late.values["msg"]
 
 
@@ -227,9 +227,9 @@ def test_an_unusable_migration_is_refused(postgres: Stack, name: str, sql: str, 
 
 
 def test_a_missing_database_is_named(postgres: Stack) -> None:
-    message = migrate(postgres, orders_file(), database="nowhere").values["msg"]
+    message = migrate(postgres, shop_files(), database="nowhere").values["msg"]
     assert "database 'nowhere' does not exist" in message
-    assert migrate(postgres, orders_file(), "--check", database="nowhere").changed
+    assert migrate(postgres, shop_files(), "--check", database="nowhere").changed
 
 
 # --- Workflows ------------------------------------------------------------------------------------------
@@ -285,8 +285,10 @@ def test_an_order_is_saved_once(stack: Stack) -> None:
     first, second = intake(stack, document), intake(stack, document)
     assert (first.status, first.body["status"]) == (201, "saved")
     assert (second.status, second.body) == (200, {"status": "duplicate", "id": first.body["id"]})
-    assert stack.sql("SELECT total_cents, raw->>'order_id' FROM orders WHERE order_id = 'A-1'", "shop") == "4990|A-1"
-    query = f"SELECT line, sku, quantity FROM order_items WHERE order_id = {int(first.body['id'])} ORDER BY line"
+    assert (
+        stack.sql("SELECT total_cents, raw->>'order_id' FROM shop.orders WHERE order_id = 'A-1'", "shop") == "4990|A-1"
+    )
+    query = f"SELECT line, sku, quantity FROM shop.order_items WHERE order_id = {int(first.body['id'])} ORDER BY line"
     assert stack.sql(query, "shop") == "1|MUG-1|1\n2|MUG-2|2"
     other = intake(stack, order("A-1", source="facebook"))
     assert other.status == 201, "the same number from another source is another order"
@@ -329,7 +331,7 @@ def test_more_orders_than_the_limit_are_put_off(stack: Stack) -> None:
     refused = [number for number, answer in enumerate(answers) if answer.status == 429]
     assert refused, [answer.status for answer in answers]
     assert 0 < answers[refused[0]].body["retry_after"] <= 1
-    assert stack.sql(f"SELECT count(*) FROM orders WHERE order_id = 'D-{refused[0]}'", "shop") == "0"
+    assert stack.sql(f"SELECT count(*) FROM shop.orders WHERE order_id = 'D-{refused[0]}'", "shop") == "0"
 
 
 def test_without_the_rate_limiter_nothing_is_saved(stack: Stack, limiter: RateLimiter) -> None:
@@ -343,11 +345,11 @@ def test_without_the_rate_limiter_nothing_is_saved(stack: Stack, limiter: RateLi
 
 
 def test_without_its_table_an_order_is_answered_with_503(stack: Stack) -> None:
-    stack.sql("ALTER TABLE orders RENAME TO away", "shop")
+    stack.sql("ALTER TABLE shop.orders RENAME TO away", "shop")
     try:
         answer = intake(stack, order("F-1"))
     finally:
-        stack.sql("ALTER TABLE away RENAME TO orders", "shop")
+        stack.sql("ALTER TABLE shop.away RENAME TO orders", "shop")
     assert (answer.status, answer.body["status"]) == (503, "unavailable")
     assert intake(stack, order("F-1")).status == 201
 
@@ -425,7 +427,7 @@ def test_an_unknown_node_is_refused_before_anything_changes(stack: Stack) -> Non
 
 def test_an_undeclared_credential_is_refused(stack: Stack) -> None:
     broken = declared()
-    [save] = [node for node in broken["order-intake.json"]["nodes"] if "credentials" in node]
+    [save] = [node for node in broken["order-intake.json"]["nodes"] if "postgres" in node.get("credentials", {})]
     save["credentials"]["postgres"]["id"] = "nobodyKnowsThis0"
     message = stack.workflows(broken).values["msg"]
     assert "order-intake.json: node 'Save once' uses credential 'Shop database' (nobodyKnowsThis0)" in message
@@ -437,6 +439,15 @@ def test_a_wrong_owner_is_refused(stack: Stack) -> None:
     refused = stack.workflows(changed, owner_email="nobody@shop.test", owner_password="not-the-password-0")
     assert "n8n refused the login of its owner nobody@shop.test" in refused.values["msg"]
     assert "not-the-password-0" not in refused.output
+
+
+def test_an_order_is_taken_from_the_webhook_handler_alone(stack: Stack) -> None:
+    token, stack.webhook_token = stack.webhook_token, "guessed"
+    try:
+        assert intake(stack, order("Z-1")).status == 403
+    finally:
+        stack.webhook_token = token
+    assert stack.sql("SELECT count(*) FROM shop.orders WHERE order_id = 'Z-1'", "shop") == "0"
 
 
 def test_a_rotated_password_reaches_n8n(stack: Stack) -> None:

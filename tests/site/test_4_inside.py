@@ -9,7 +9,7 @@ import container_items
 import machine
 import pytest
 
-SERVICES = ("postgres", "redis", "rate_limiter", "n8n", "proxy")
+SERVICES = ("postgres", "redis", "rate_limiter", "webhook_handler", "n8n", "proxy")
 # Who shares a network with whom, in both directions; nobody else may get through.
 NEIGHBOURS = {
     frozenset(pair)
@@ -19,9 +19,17 @@ NEIGHBOURS = {
         ("rate_limiter", "redis"),
         ("proxy", "n8n"),
         ("proxy", "rate_limiter"),
+        *(("webhook_handler", name) for name in ("postgres", "redis", "rate_limiter", "n8n", "proxy")),
     )
 }
-TARGETS = ("postgres:5432", "redis:6379", "rate_limiter:3001", "n8n:5678", "proxy:8443")
+TARGETS = (
+    "postgres:5432",
+    "redis:6379",
+    "rate_limiter:3001",
+    "webhook_handler:3002",
+    "n8n:5678",
+    "proxy:8443",
+)
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +126,7 @@ def test_container_does_not_reach_the_machine_itself(inspected: dict[str, dict[s
     assert "open" in machine.pi(f"timeout 2 bash -c '</dev/tcp/{machine.ADDRESS}/22' && echo open")
 
 
-@pytest.mark.parametrize("service", ["postgres", "redis", "rate_limiter"])
+@pytest.mark.parametrize("service", ["postgres", "redis", "rate_limiter", "webhook_handler"])
 def test_inner_services_have_no_way_out(inspected: dict[str, dict[str, Any]], service: str) -> None:
     routes = machine.pi(f"nsenter --target {inspected[service]['State']['Pid']} --net ip route")
     assert "default" not in routes

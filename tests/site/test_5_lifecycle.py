@@ -24,12 +24,12 @@ CRON_SECONDS = 300
 @pytest.fixture(scope="module", autouse=True)
 def _order() -> None:
     """An order that has to survive everything below."""
-    assert machine.request("/webhook/order-intake", ORDER).status in (200, 201)
+    assert machine.order(ORDER).status in (200, 201)
 
 
 def kept() -> bool:
     """Whether the order is still there, exactly once."""
-    return machine.psql("shop", "SELECT count(*) FROM orders WHERE order_id = 'LIFECYCLE-1'") == "1"
+    return machine.psql("shop", "SELECT count(*) FROM shop.orders WHERE order_id = 'LIFECYCLE-1'") == "1"
 
 
 def test_automations_that_were_lost_are_brought_back() -> None:
@@ -47,7 +47,7 @@ def test_automations_that_were_lost_are_brought_back() -> None:
     restored = machine.playbook("restore.yml", "-e", json.dumps({**wanted, "confirm": words[1]}))
     assert restored.status == 0, restored.output
     # Through the credential of the shop's database, which only n8n's own key opens.
-    assert machine.request("/webhook/order-intake", {**ORDER, "order_id": "LIFECYCLE-2"}).status == 201
+    assert machine.order({**ORDER, "order_id": "LIFECYCLE-2"}).status == 201
     name = re.search(r"`discard (\w+)`", restored.output)
     assert name is not None, restored.output
     discarded = machine.playbook("restore.yml", "-e", f"discard={name[1]}")
@@ -129,7 +129,7 @@ def test_everything_is_back_after_a_restart() -> None:
     # n8n registers its webhooks one after the other.
     wait_until(lambda: status("/webhook/health-echo?token=restart") == 200, 240, "n8n answers")
     wait_until(lambda: status("/webhook/order-intake", {}) == 422, 240, "n8n looks at orders")
-    assert machine.request("/webhook/order-intake", ORDER).json()["status"] == "duplicate"
+    assert machine.order(ORDER).json()["status"] == "duplicate"
     assert kept()
     after = machine.playbook("site.yml")
     assert after.status == 0, after.output[-4000:]

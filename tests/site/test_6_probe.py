@@ -135,6 +135,7 @@ REACHED = {
     "pi-commerce-postgres-1": set(),
     "pi-commerce-redis-1": set(),
     "pi-commerce-rate_limiter-1": set(),
+    "pi-commerce-webhook_handler-1": set(),
     "probe-decoy": {NAMES, AFAR},
     "probe-decoy-bridge": set(),
 }

@@ -23,6 +23,9 @@ def preflight(folder: Path, **more: Any) -> tuple[int, str]:
         "backup_prune_places": {},
         "notify_targets": {"phone": {"url_secret": "notify_phone_url"}},
         "ddns_provider": "",
+        "services_enabled": ["webhook_handler"],
+        "webhook_handler_endpoints": {"custom": {}},
+        "webhook_handler_consumers": {},
         **more,
     }
     look = {"ansible.builtin.include_role": {"name": "secrets", "tasks_from": "open"}, "vars": variables}

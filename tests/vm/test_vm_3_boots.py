@@ -32,7 +32,7 @@ def order() -> machine.Answer:
     deadline = time.monotonic() + BOOT_SECONDS
     while True:
         try:
-            return machine.request("/webhook/order-intake", ORDER)
+            return machine.order(ORDER)
         except OSError:
             if time.monotonic() > deadline:
                 raise
@@ -64,7 +64,7 @@ def answers() -> bool:
 def assert_as_before() -> None:
     """The order is there once, the kernel has its settings, and the next run finds nothing to do."""
     assert order().json()["status"] == "duplicate"
-    assert machine.psql("shop", "SELECT count(*) FROM orders WHERE order_id = 'VM-1'") == "1"
+    assert machine.psql("shop", "SELECT count(*) FROM shop.orders WHERE order_id = 'VM-1'") == "1"
     assert kernel_settings.found() == kernel_settings.wanted()
     after = machine.playbook("site.yml")
     assert after.status == 0, after.output[-4000:]
@@ -87,7 +87,7 @@ def test_watchdog_boots_a_machine_that_hangs() -> None:
     )
     machine.pi(f'modprobe i6300esb && python3 -c "{hang}"')
     wait_until_back(before)
-    assert machine.psql("shop", "SELECT count(*) FROM orders WHERE order_id = 'VM-1'") == "1"
+    assert machine.psql("shop", "SELECT count(*) FROM shop.orders WHERE order_id = 'VM-1'") == "1"
 
 
 @contextmanager

@@ -20,7 +20,7 @@ def targets(host: Host) -> list[dict[str, Any]]:
 
 def test_each_target_tells_metrics_to_a_neighbour(host: Host, variables: dict[str, Any]) -> None:
     found = targets(host)
-    assert {group["labels"]["job"] for group in found} == {"n8n", "rate_limiter"}
+    assert {group["labels"]["job"] for group in found} == {"n8n", "rate_limiter", "webhook_handler"}
     for group in found:
         labels = group["labels"]
         run = f"docker run --rm --network pi-commerce_{labels['job']} {variables['images']['python']} python3 -c %s %s"

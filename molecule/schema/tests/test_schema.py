@@ -54,7 +54,9 @@ def test_order_is_kept_once_and_a_bad_one_refused(sql: Sql) -> None:
 
 def test_tables_are_the_shops_alone(sql: Sql) -> None:
     assert sql("SELECT count(*) FROM orders").rc == 0
-    assert "permission denied for table orders" in sql("SELECT count(*) FROM orders", role="n8n").stderr
+    # Those of the real files are in a schema that others do not even see into.
+    refused = sql("SELECT count(*) FROM orders", role="n8n").stderr
+    assert "permission denied for table orders" in refused or 'relation "orders" does not exist' in refused
 
 
 def test_edited_history_is_refused(apply: Callable[..., Any], folder: Path, tmp_path: Path, sql: Sql) -> None:

@@ -29,12 +29,16 @@ def test_what_is_no_longer_declared_answers_no_more_and_is_kept(entrance: Ask, h
     assert rows(host, "SELECT active FROM workflow_entity WHERE id = 'moleculeRetired1'") == "f"
 
 
-def test_order_reaches_the_database_with_the_imported_credential(entrance: Ask, host: Host) -> None:
+def test_order_reaches_the_database_with_the_imported_credential(
+    entrance: Ask, host: Host, secrets: dict[str, str]
+) -> None:
     number = f"M-{uuid.uuid4().hex[:12]}"
     items = [{"sku": "MUG", "quantity": 1, "price_cents": 900}]
     order = {"order_id": number, "source": "facebook", "total_cents": 900, "currency": "EUR", "items": items}
-    assert entrance("/webhook/order-intake", order).status == 201
-    assert rows(host, f"SELECT total_cents FROM orders WHERE order_id = '{number}'", "shop") == "900"
+    assert entrance("/webhook/order-intake", order).status == 403
+    token = {"X-Webhook-Token": secrets["webhook_consumer_orders"]}
+    assert entrance("/webhook/order-intake", order, token).status == 201
+    assert rows(host, f"SELECT total_cents FROM shop.orders WHERE order_id = '{number}'", "shop") == "900"
 
 
 def test_password_is_sealed_in_n8n(host: Host, secrets: dict[str, str]) -> None:
