@@ -25,7 +25,8 @@ from typing import Any, Protocol
 import asyncpg
 import docker
 from docker import DockerClient
-from redis_server import LABELS, address_of, image_of, start_container, users, wait_until
+from redis_server import LABELS, address_of, image_of, start_container, users
+from waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "files/services/webhook_handler"

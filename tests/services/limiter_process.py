@@ -11,7 +11,7 @@ from pathlib import Path
 
 from local_redis import LocalRedis, free_port
 from rate_limiter_server import POLICIES, SOURCE, Client
-from redis_server import wait_until
+from waiting import wait_until
 
 
 class LimiterProcess:

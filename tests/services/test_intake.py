@@ -20,7 +20,7 @@ import pytest
 from intake_bad import KINDS, Bad
 from intake_calls import SENDERS, Answer, Call, custom, meta, request, send, shopify, shopify_order, stripe
 from intake_parts import ADMIN, PASSWORD, SECRETS, SETTINGS, Parts, revive, running
-from redis_server import wait_until
+from waiting import wait_until
 
 BEARER = {"authorization": f"Bearer {ADMIN}"}
 Address = tuple[str, int]

@@ -16,7 +16,7 @@ import asyncpg
 import pytest
 from intake_load import Senders, Sent
 from intake_parts import Parts, revive, running
-from redis_server import wait_until
+from waiting import wait_until
 
 CYCLES = int(os.environ.get("CYCLES", "100" if os.environ.get("FULL") else "6"))
 SEED = int(os.environ.get("SEED", "7"))

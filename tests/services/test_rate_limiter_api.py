@@ -23,8 +23,8 @@ from rate_limiter import http_front, questions
 from rate_limiter.client import RateLimiterClient, RateLimiterError
 from rate_limiter.openapi import document
 from rate_limiter_server import POLICIES, Answer, Client
-from redis_server import wait_until
 from schemathesis.checks import CheckFunction
+from waiting import wait_until
 
 OPENAPI = schemathesis.openapi.from_dict(document())
 
