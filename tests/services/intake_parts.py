@@ -25,7 +25,7 @@ from typing import Any, Protocol
 import asyncpg
 import docker
 from docker import DockerClient
-from redis_server import LABELS, address_of, image_of, start_container, users
+from redis_server import LABELS, address_of, build_service, image_of, start_container, users
 from waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -33,7 +33,7 @@ SOURCE = ROOT / "files/services/webhook_handler"
 SCHEMA = ROOT / "files/schema"
 IMAGE = "pi-commerce/webhook_handler:test"
 PASSWORD = secrets.token_urlsafe(12)
-PORTS = {"postgres": 5432, "redis": 6379, "handler": 3002, "consumer": 3003}
+PORTS = {"postgres": 5432, "redis": 6379, "handler": 3002, "consumer": 3003, "limiter": 3001, "provider": 8080}
 CONSUMER = Path(__file__).with_name("intake_consumer.py")
 
 # One secret of each; shopify's is being changed.
@@ -227,7 +227,7 @@ class Parts:
         self._folder, self._settings, self._more = folder, settings, environment
         self.parts: dict[str, Part] = {}
         # With the users as they are shipped, so that what they may do is what is tried.
-        names = ("admin", "backup", "rate_limiter", "webhook_handler")
+        names = ("admin", "backup", "rate_limiter", "webhook_handler", "posting_queue")
         acl = folder / "users.acl"
         acl.write_text(users(**{f"redis_{name}_password": PASSWORD for name in names}))
         acl.chmod(0o644)
@@ -356,7 +356,7 @@ class BoxedParts(Parts):
     ) -> None:
         super().__init__(folder, settings, environment)
         folder.chmod(0o755)
-        self._engine = engine
+        self.engine = engine
         self._name = f"pi-commerce-test-{secrets.token_hex(4)}"
         self._network = engine.networks.create(self._name, internal=True, labels=LABELS)
         postgres = {
@@ -366,30 +366,27 @@ class BoxedParts(Parts):
             "shm_size": "128m",
         }
         # The data lies in a volume of the image: it outlives a kill.
-        self.add("postgres", self._box("postgres", image_of(engine, "postgres"), None, **postgres))
+        self.add("postgres", self.box("postgres", image_of(engine, "postgres"), None, **postgres))
         wait_until(lambda: self._answers(), 60, "PostgreSQL is ready")
         redis = ["valkey-server", "--dir", "/data", "--appendonly", "yes", "--save", "", "--aclfile", "/users.acl"]
         options = {"user": "999:1000", "volumes": {str(folder / "users.acl"): {"bind": "/users.acl", "mode": "ro"}}}
-        self.add("redis", self._box("redis", image_of(engine, "valkey"), redis, **options))
+        self.add("redis", self.box("redis", image_of(engine, "valkey"), redis, **options))
 
     def _answers(self) -> bool:
         box = self.parts["postgres"]
         assert isinstance(box, Box)
         return bool(box.container.exec_run(["pg_isready", "-qh", "127.0.0.1"]).exit_code == 0)
 
-    def _box(self, name: str, image: str, command: list[str] | None, **options: Any) -> Box:
-        return Box(
-            self._engine, image, PORTS[name], command, name=f"{self._name}-{name}", network=self._name, **options
-        )
+    def box(self, name: str, image: str, command: list[str] | None, **options: Any) -> Box:
+        """A container on this network; it listens where PORTS says."""
+        return Box(self.engine, image, PORTS[name], command, name=f"{self._name}-{name}", network=self._name, **options)
 
     def host(self, name: str) -> tuple[str, int]:
         return f"{self._name}-{name}", PORTS[name]
 
     def start(self, weak: float) -> None:
         self.write_settings()
-        self._engine.images.build(
-            path=str(SOURCE), tag=IMAGE, buildargs={"BASE": image_of(self._engine, "python")}, rm=True, forcerm=True
-        )
+        build_service(self.engine, SOURCE, IMAGE)
         ours = {
             "tmpfs": {"/tmp": "size=8m,mode=1777"},
             "mem_limit": "256m",
@@ -400,9 +397,9 @@ class BoxedParts(Parts):
             },
         }
         effects = {"EFFECTS": self.dsn(inside=True), "HOST": "0.0.0.0", "PORT": "3003", "WEAK": str(weak)}  # noqa: S104
-        self.add("consumer", self._box("consumer", IMAGE, ["python", "/consumer.py"], environment=effects, **ours))
+        self.add("consumer", self.box("consumer", IMAGE, ["python", "/consumer.py"], environment=effects, **ours))
         environment = self.handler_environment("/settings")
-        self.add("handler", self._box("handler", IMAGE, None, environment=environment, **ours))
+        self.add("handler", self.box("handler", IMAGE, None, environment=environment, **ours))
 
     def remove(self) -> None:
         super().remove()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from docker import DockerClient
-from redis_server import RedisServer, address_of, image_of, start_container
+from redis_server import RedisServer, address_of, build_service, start_container
 from waiting import wait_until
 
 SOURCE = Path(__file__).parents[2] / "files/services/rate_limiter"
@@ -33,9 +34,7 @@ POLICIES: dict[str, dict[str, Any]] = {
 
 def build_image(engine: DockerClient) -> None:
     """Build the image from its own Dockerfile on the local Python base."""
-    engine.images.build(
-        path=str(SOURCE), tag=IMAGE, buildargs={"BASE": image_of(engine, "python")}, rm=True, forcerm=True
-    )
+    build_service(engine, SOURCE, IMAGE)
 
 
 class Answer(NamedTuple):
@@ -94,12 +93,21 @@ class RateLimiter:
         policies: str,
         password: str,
         environment: Mapping[str, str] | None = None,
+        tokens: Mapping[str, str] | None = None,
     ) -> None:
-        """Start it with the text of its policies file and its password for Redis; it is not awaited."""
+        """Start it with the text of its policies file and its password for Redis; it is not awaited.
+
+        Where there are ``tokens``, by caller, nobody else is answered.
+        """
         files = {
             "/etc/rate_limiter/policies.json": policies,
             "/run/secrets/redis_rate_limiter_password": password,
         }
+        given = dict(environment or {})
+        if tokens:
+            given["RATE_LIMITER_CALLERS"] = "/run/secrets/rate_limiter_callers"
+            digests = {name: hashlib.sha256(token.encode()).hexdigest() for name, token in tokens.items()}
+            files["/run/secrets/rate_limiter_callers"] = json.dumps({"callers": digests})
         volumes = {}
         for number, (target, text) in enumerate(files.items()):
             source = directory / str(number)
@@ -111,7 +119,7 @@ class RateLimiter:
             IMAGE,
             None,
             network=redis.container.attrs["HostConfig"]["NetworkMode"],
-            environment={"REDIS_HOST": redis.name, **(environment or {})},
+            environment={"REDIS_HOST": redis.name, **given},
             volumes=volumes,
             tmpfs={"/tmp": "size=8m,mode=1777"},  # the tmpfs that Compose gives it
             mem_limit="128m",

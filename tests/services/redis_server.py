@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+import shutil
 import socket
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -29,6 +31,15 @@ def image_of(engine: DockerClient, name: str) -> str:
         raise ImageNotFound(f"no image pi-commerce/{name} on this engine: run `make images`")
     newest = max(images, key=lambda image: image.attrs["Created"])
     return str(newest.tags[0])
+
+
+def build_service(engine: DockerClient, source: Path, tag: str) -> None:
+    """Build the image of one of our services as the Pi does: with the files that it shares, not with links to them."""
+    with tempfile.TemporaryDirectory() as folder:
+        context = shutil.copytree(source, Path(folder) / "context", ignore=shutil.ignore_patterns("__pycache__"))
+        engine.images.build(
+            path=str(context), tag=tag, buildargs={"BASE": image_of(engine, "python")}, rm=True, forcerm=True
+        )
 
 
 def address_of(container: Container, port: int) -> tuple[str, int] | None:
@@ -139,6 +150,7 @@ class RedisServer:
         self.backup_password = secrets.token_urlsafe(24)
         self.limiter_password = secrets.token_urlsafe(24)
         self.handler_password = secrets.token_urlsafe(24)
+        self.queue_password = secrets.token_urlsafe(24)
         users = directory / "users.acl"
         users.write_text(self._users())
         users.chmod(0o644)
@@ -150,6 +162,7 @@ class RedisServer:
             redis_backup_password=self.backup_password,
             redis_rate_limiter_password=self.limiter_password,
             redis_webhook_handler_password=self.handler_password,
+            redis_posting_queue_password=self.queue_password,
         )
 
 

@@ -1,4 +1,4 @@
-"""One JSON object per log line, on standard error."""
+"""One JSON object per log line, on standard error. Our other services link to this file."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ class JsonLines(logging.Formatter):
 
 
 def configure() -> None:
-    """Send every logger of the process through JsonLines."""
+    """Send every logger of the process through JsonLines; libraries only from warnings on."""
     handler = logging.StreamHandler()
     handler.setFormatter(JsonLines())
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    logging.getLogger(__package__).setLevel(logging.INFO)
