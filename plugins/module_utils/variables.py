@@ -20,9 +20,12 @@ from catalog import compose
 from catalog.place import Place
 from preflight import Finding
 
-# The rate limiter judges its policies itself; its own module does it here too, before they are on the Pi.
+# Our services judge their settings themselves; their own modules do it here too, before they are on the Pi.
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "files/services/rate_limiter"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "files/services/posting_queue"))
 
+from posting_queue.config import CHANNELS, read_plan
+from posting_queue.errors import ConfigError as WrongPlan
 from rate_limiter.errors import ConfigError
 from rate_limiter.policies import read_policies
 
@@ -240,6 +243,16 @@ def is_webhook_consumer(name: Any, value: Any) -> bool:
     )
 
 
+def is_posting_schedule(value: Mapping[str, Any]) -> bool:
+    """Whether every entry of posting_queue_schedule is a channel with places, as the service will read it."""
+    try:
+        for channel, plan in value.items():
+            read_plan(plan, channel)
+    except WrongPlan:
+        return False
+    return set(value) <= set(CHANNELS)
+
+
 def is_keeping(value: Mapping[str, Any]) -> bool:
     """Whether every entry of webhook_handler_keeping is one, within its bounds."""
     return all(
@@ -336,6 +349,22 @@ RULES: dict[str, Rule] = {
         "a mapping of names (phone), each with url_secret, the name of a secret, perhaps a level (info...)",
         lambda targets: all(is_target(name, targets[name]) for name in targets),
     ),
+    "posting_queue_accounts": Rule(
+        "a mapping of stores (main), each with the number of an Instagram account as a text",
+        lambda accounts: all(
+            re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,62}", str(store))
+            and re.fullmatch(r"\d{1,30}", str(number))
+            and isinstance(number, str)
+            for store, number in accounts.items()
+        ),
+    ),
+    "posting_queue_confidence": Rule("a number from 0 to 1", lambda value: 0 <= value <= 1),
+    "posting_queue_give_up_hours": _whole(1, 720),
+    "posting_queue_graph_version": _matching("a version of the Graph API, like v26.0", r"v\d+\.\d+"),
+    "posting_queue_schedule": Rule(
+        f"a mapping with some of {', '.join(CHANNELS)}, each with times or every_hours, and posts",
+        is_posting_schedule,
+    ),
     "preflight_data_mount": _matching("empty or an absolute path", r"(/[^/\s]+)*"),
     "preflight_disk_min_mib": Rule("MiB, not negative", lambda value: value >= 0),
     "preflight_ram_min_mib": _MIB,
@@ -358,6 +387,10 @@ RULES: dict[str, Rule] = {
     "proxy_sources": Rule(
         "a mapping of request classes, each a list of networks such as 10.66.0.0/24",
         lambda sources: all(networks and all(map(wireguard.is_network, networks)) for networks in sources.values()),
+    ),
+    "rate_limiter_callers": Rule(
+        "a list of names of lower-case letters, digits and _, not empty",
+        lambda names: bool(names) and all(re.fullmatch(IDENTIFIER, name) for name in names),
     ),
     "site_address": Rule("a host name or an address, without https:// and without a port", is_host),
     "ssh_max_auth_tries": _whole(1, 100),

@@ -14,7 +14,8 @@ _WORKFLOW = "piHealthEcho0001"
 _SQL = "docker exec -i pi-commerce-postgres-1 psql -U postgres -XqAt -d"
 _COMPOSE = (
     "cd /etc/pi-commerce/compose && docker compose --project-name pi-commerce"
-    " $(for file in postgres redis rate_limiter webhook_handler n8n proxy overrides; do echo --file $file.yml; done)"
+    " $(for file in postgres redis rate_limiter webhook_handler posting_queue n8n proxy overrides;"
+    " do echo --file $file.yml; done)"
 )
 
 

@@ -125,6 +125,7 @@ class Stack:
         self.digest_key = secrets.token_urlsafe(24)
         self.webhook_token = secrets.token_urlsafe(24)
         self._webhook_token = self.webhook_token
+        self.limiter_token = secrets.token_urlsafe(24)
         self.passwords = {name: secrets.token_urlsafe(24) for name in ("postgres", "n8n", "shop")}
         self.containers: list[Container] = []
         self.postgres = self._start(
@@ -254,7 +255,14 @@ class Stack:
             "data": {"name": "X-Webhook-Token"},
             "secrets": {"value": self._webhook_token},
         }
-        given = {"workflows": entries, "credentials": [credential, handler], **arguments}
+        limiter = {
+            "id": "piRateLimiter001",
+            "name": "Rate limiter",
+            "type": "httpHeaderAuth",
+            "data": {"name": "Authorization"},
+            "secrets": {"value": f"Bearer {self.limiter_token}"},
+        }
+        given = {"workflows": entries, "credentials": [credential, handler, limiter], **arguments}
         return self.module("n8n_workflows", given, *options)
 
     def remove(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +13,8 @@ import pytest
 from automation_stack import OWNER, ROOT, SHOP_CREDENTIAL, Answer, Result, Stack, files, make_stack, run_module
 from docker import DockerClient
 from n8n_api import OwnerSession
-from rate_limiter_server import RateLimiter
+from rate_limiter_server import POLICIES, RateLimiter, build_image
+from redis_server import RedisServer
 from waiting import wait_until
 
 SHOP_SQL = sorted((ROOT / "files/schema/shop").glob("*.sql"))
@@ -26,6 +28,25 @@ def postgres(engine: DockerClient, tmp_path_factory: pytest.TempPathFactory) -> 
         assert stack.databases().changed
         assert migrate(stack, shop_files()).changed
         yield stack
+
+
+@pytest.fixture(scope="module")
+def limiter(postgres: Stack, redis: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RateLimiter]:
+    """One that answers n8n alone."""
+    build_image(postgres.engine)
+    server = RateLimiter(
+        postgres.engine,
+        redis,
+        tmp_path_factory.mktemp("limiter-of-n8n"),
+        policies=json.dumps({"policies": POLICIES}),
+        password=redis.limiter_password,
+        tokens={"n8n": postgres.limiter_token},
+    )
+    try:
+        server.wait()
+        yield server
+    finally:
+        server.remove()
 
 
 @pytest.fixture(scope="module")

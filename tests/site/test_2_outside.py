@@ -8,6 +8,7 @@ import socket
 import ssl
 import time
 from functools import partial
+from typing import Any
 
 import machine
 import pytest
@@ -80,19 +81,25 @@ def test_what_tells_about_the_inside_stays_inside(path: str) -> None:
     assert machine.request(path).status == 404
 
 
+def ask_limiter(question: dict[str, Any]) -> machine.Answer:
+    """Ask as the owner does, with the token that was made for him."""
+    token = machine.secrets()["rate_limiter_token_owner"]
+    return machine.request("/api/rate-limit/check", question, {"Authorization": f"Bearer {token}"})
+
+
 def test_limiter_answers_through_the_proxy() -> None:
-    answer = machine.request("/api/rate-limit/check", {"api": "instagram", "key": "outside", "cost": 0})
+    question = {"api": "instagram", "key": "outside", "cost": 0}
+    assert machine.request("/api/rate-limit/check", question).status == 401
+    answer = ask_limiter(question)
     assert answer.status == 200
     assert answer.json()["allowed"] is True
     assert answer.json()["remaining"] == 180
 
 
 def test_limits_of_the_owner_are_in_force() -> None:
-    answers = [
-        machine.request("/api/rate-limit/check", {"api": "telegram", "key": "limit", "cost": 15}) for _ in range(3)
-    ]
+    answers = [ask_limiter({"api": "telegram", "key": "limit", "cost": 15}) for _ in range(3)]
     assert [answer.json()["allowed"] for answer in answers][:2] == [True, True]
-    assert machine.request("/api/rate-limit/check", {"api": "nobody"}).status == 404
+    assert ask_limiter({"api": "nobody"}).status == 404
 
 
 def test_oversized_body_is_refused() -> None:

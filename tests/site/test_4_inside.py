@@ -9,7 +9,7 @@ import container_items
 import machine
 import pytest
 
-SERVICES = ("postgres", "redis", "rate_limiter", "webhook_handler", "n8n", "proxy")
+SERVICES = ("postgres", "redis", "rate_limiter", "webhook_handler", "posting_queue", "n8n", "proxy")
 # Who shares a network with whom, in both directions; nobody else may get through.
 NEIGHBOURS = {
     frozenset(pair)
@@ -19,7 +19,8 @@ NEIGHBOURS = {
         ("rate_limiter", "redis"),
         ("proxy", "n8n"),
         ("proxy", "rate_limiter"),
-        *(("webhook_handler", name) for name in ("postgres", "redis", "rate_limiter", "n8n", "proxy")),
+        *(("webhook_handler", name) for name in ("postgres", "redis", "rate_limiter", "posting_queue", "n8n", "proxy")),
+        *(("posting_queue", name) for name in ("postgres", "redis", "rate_limiter", "n8n")),
     )
 }
 TARGETS = (

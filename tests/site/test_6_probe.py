@@ -136,6 +136,7 @@ REACHED = {
     "pi-commerce-redis-1": set(),
     "pi-commerce-rate_limiter-1": set(),
     "pi-commerce-webhook_handler-1": set(),
+    "pi-commerce-posting_queue-1": set(),
     "probe-decoy": {NAMES, AFAR},
     "probe-decoy-bridge": set(),
 }

@@ -26,6 +26,8 @@ def preflight(folder: Path, **more: Any) -> tuple[int, str]:
         "services_enabled": ["webhook_handler"],
         "webhook_handler_endpoints": {"custom": {}},
         "webhook_handler_consumers": {},
+        "posting_queue_accounts": {},
+        "rate_limiter_callers": ["owner"],
         **more,
     }
     look = {"ansible.builtin.include_role": {"name": "secrets", "tasks_from": "open"}, "vars": variables}

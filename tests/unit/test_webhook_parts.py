@@ -200,3 +200,19 @@ def test_a_limiter_that_does_not_answer_holds_nobody_up(status: int) -> None:
 
 def test_without_a_limiter_nothing_is_limited() -> None:
     assert asyncio.run(limits.Limits("").wait_for("shopify")) == 0
+
+
+def test_the_rate_limiter_is_told_who_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str | None] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        told.append(request.headers.get("authorization"))
+        return httpx.Response(200, json={"allowed": True, "retry_after": 0})
+
+    def client(**options: Any) -> httpx.AsyncClient:
+        return httpx.AsyncClient(transport=httpx.MockTransport(answer), **options)
+
+    monkeypatch.setattr(limits, "client", client)
+    for given in (["handler-token"], []):
+        assert asyncio.run(limits.Limits("http://rate_limiter:3001", *given).wait_for("shopify")) == 0
+    assert told == ["Bearer handler-token", None]

@@ -10,7 +10,7 @@ import pytest
 
 def test_first_run_brings_everything_up(first_run: machine.Finished) -> None:
     assert machine.recap(first_run.output)["failed"] == 0
-    for service in ("postgres", "redis", "rate_limiter", "webhook_handler", "n8n", "proxy"):
+    for service in ("postgres", "redis", "rate_limiter", "webhook_handler", "posting_queue", "n8n", "proxy"):
         assert any(line.split()[:2] == [service, "ok"] for line in first_run.output.splitlines() if line.strip()), (
             f"{service} is not reported ok:\n{first_run.output[-3000:]}"
         )

@@ -8,7 +8,15 @@ import pytest
 
 MIB = 1024**2
 # As docs/decisions/0003-memory.md has them.
-LIMITS = {"postgres": 512, "redis": 256, "rate_limiter": 128, "webhook_handler": 256, "n8n": 1280, "proxy": 96}
+LIMITS = {
+    "postgres": 512,
+    "redis": 256,
+    "rate_limiter": 128,
+    "webhook_handler": 256,
+    "posting_queue": 192,
+    "n8n": 1280,
+    "proxy": 96,
+}
 
 
 def group(service: str) -> str:

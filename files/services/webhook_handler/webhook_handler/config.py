@@ -102,6 +102,7 @@ class Config:
     redis_user: str
     redis_password: str = field(repr=False)
     limiter_url: str
+    limiter_token: str = field(repr=False)
     settings: Settings
 
     @classmethod
@@ -126,6 +127,7 @@ class Config:
             if redis_host
             else "",
             limiter_url=get("RATE_LIMITER_URL", "http://rate_limiter:3001"),
+            limiter_token=_secret(token) if (token := get("RATE_LIMITER_TOKEN_FILE")) else "",
             settings=read_settings(
                 Path(get("WEBHOOK_SETTINGS", "/etc/webhook_handler/settings.json")),
                 Path(get("WEBHOOK_SECRETS", "/run/secrets/webhook_secrets")),

@@ -30,9 +30,10 @@ class _Stock:
 class Limits:
     """Units for each endpoint."""
 
-    def __init__(self, url: str) -> None:
-        """``url`` of the rate limiter; an empty one limits nothing."""
-        self._client = client(base_url=url, timeout=_SECONDS) if url else None
+    def __init__(self, url: str, token: str = "") -> None:
+        """``url`` of the rate limiter; an empty one limits nothing. ``token`` is who it knows us by."""
+        headers = {"authorization": f"Bearer {token}"} if token else {}
+        self._client = client(base_url=url, timeout=_SECONDS, headers=headers) if url else None
         self._stocks: dict[str, _Stock] = {}
 
     async def wait_for(self, endpoint: str) -> float:

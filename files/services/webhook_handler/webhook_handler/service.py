@@ -37,7 +37,7 @@ class Service:
         self._settings = config.settings
         self.metrics = Metrics(config.settings.endpoints, config.settings.consumers)
         self.database = Database(config.postgres)
-        self.limits = Limits(config.limiter_url)
+        self.limits = Limits(config.limiter_url, config.limiter_token)
         self._wake = Wake(config)
         self._delivery = Delivery(config, self.database, self._wake, self.metrics)
         self._inboxes: list[GroupCommit[Arrival, int | None]] = [

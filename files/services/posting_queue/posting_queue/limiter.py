@@ -1,0 +1,1 @@
+../../rate_limiter/rate_limiter/client.py

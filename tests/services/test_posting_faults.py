@@ -1,0 +1,129 @@
+"""The queue with Celery, Valkey and PostgreSQL, each of which is killed while the provider misbehaves."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+from intake_parts import PASSWORD, Box, revive
+from posting_parts import ACCOUNTS, FORGET, IMAGE, Neighbours, neighbours
+from waiting import wait_until
+
+CYCLES = 100 if "FULL" in os.environ else 12
+STORES = list(ACCOUNTS)[:4]
+# What is none of the queue's business.
+FORBIDDEN = ("FLUSHALL", "KEYS *", "SET rl:x 1", "XADD webhook:wake * a b", "DEL webhook:wake")
+
+
+@pytest.fixture(scope="module")
+def around(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Neighbours]:
+    with neighbours(tmp_path_factory.mktemp("posting-faults")) as found:
+        yield found
+
+
+@pytest.fixture
+def queue(around: Neighbours) -> Iterator[Box]:
+    """The queue as on the Pi, but with less patience."""
+    around.sql(FORGET)
+    around.control(media=[], calls=[], trouble=[], containers={}, rate=0)
+    environment = {
+        **around.environment(inside=True),
+        "POSTING_SWEEP_SECONDS": "1",
+        "POSTING_LEASE_SECONDS": "5",
+        "RES_OPTIONS": "timeout:1 attempts:1",
+    }
+    box = around.box("handler", IMAGE, None, environment)
+    try:
+        wait_until(lambda: alive(box), 60, "the queue works")
+        yield box
+    finally:
+        print(box.container.logs(tail=60).decode())
+        box.remove()
+
+
+def alive(box: Box) -> bool:
+    """What its health check asks."""
+    box.container.reload()
+    if box.container.status != "running":
+        return False
+    return bool(box.container.exec_run(["sh", "-c", "find /tmp/alive -mmin -3 | grep -q ."]).exit_code == 0)
+
+
+def redis(around: Neighbours, words: str, user: str = "posting_queue") -> str:
+    login = ["valkey-cli", "--user", user, "--pass", PASSWORD, "--no-auth-warning"]
+    return around.parts.parts["redis"].tool(*login, *words.split())
+
+
+def test_what_is_due_goes_out_by_itself(around: Neighbours, queue: Box) -> None:
+    posts = [around.due(store, f"hello from {store}") for store in STORES]
+    draft = around.post(STORES[0], "for later")
+    wait_until(lambda: all(around.state(post)["status"] == "published" for post in posts), 60, "all are published")
+    wait_until(lambda: around.state(draft)["status"] == "scheduled", 10, "the draft has its place")
+    # Worker and scheduler together, of the 192 MiB that they have.
+    assert queue.container.stats(stream=False)["memory_stats"]["usage"] / 2**20 < 160
+    assert redis(around, "LLEN celery.posting") == "0\n"
+
+
+def test_a_post_goes_out_in_the_second_of_its_place(around: Neighbours, queue: Box) -> None:
+    number = around.post(STORES[0], "on time")
+    around.sql(
+        "UPDATE shop.posts SET status = 'scheduled', scheduled_at = now() + interval '4 seconds' WHERE id = %s", number
+    )
+    wait_until(lambda: around.state(number)["status"] == "published", 30, "it is published")
+    row = around.state(number)
+    assert 0 <= (row["published_at"] - row["scheduled_at"]).total_seconds() < 10
+
+
+def test_redis_gives_the_queue_no_more_than_it_needs(around: Neighbours, queue: Box) -> None:
+    post = around.due(STORES[0], "within its rights")
+    wait_until(lambda: around.state(post)["status"] == "published", 60, "it is published")
+    assert redis(around, "ACL LOG", "default").strip() == "", "Celery wants more than it may"
+    for words in FORBIDDEN:
+        assert "NOPERM" in redis(around, words), words
+    redis(around, "ACL LOG RESET", "default")
+
+
+def test_killed_at_random_nothing_is_lost_and_nothing_doubled(around: Neighbours, queue: Box) -> None:
+    around.control(rate=0.1)
+    chance = random.Random()  # noqa: S311  # hides nothing
+    captions: list[str] = []
+    killed: Counter[str] = Counter()
+    everybody = {"queue": queue, **{name: around.parts.parts[name] for name in ("postgres", "redis", "limiter")}}
+    for cycle in range(CYCLES):
+        for store in STORES:
+            captions.append(f"{store} in cycle {cycle}")
+            around.due(store, captions[-1])
+        time.sleep(chance.uniform(0.5, 4))
+        name = chance.choices(list(everybody), [5, 2, 2, 1])[0]
+        killed[name] += 1
+        everybody[name].kill()
+        time.sleep(chance.uniform(0, 1))
+        if name == "queue":
+            everybody[name].start()
+        else:
+            revive(everybody[name])
+        wait_until(lambda: answers(around), 60, "PostgreSQL is back")
+    around.control(rate=0)
+
+    def all_are_out() -> bool:
+        # What waits after trouble is told that the time has come.
+        around.sql("UPDATE shop.publications SET next_at = now() WHERE state = 'pending' AND next_at > now() + '9 s'")
+        time.sleep(1)
+        return not around.sql("SELECT id FROM shop.posts WHERE status <> 'published'")
+
+    wait_until(all_are_out, 240, "all are published")
+    published = Counter(one["caption"] for one in around.control()["media"])
+    assert published == Counter(captions)
+    print(f"{len(captions)} posts, {CYCLES} kills: {dict(killed)}")
+
+
+def answers(around: Neighbours) -> bool:
+    try:
+        around.sql("SELECT 1")
+    except Exception:
+        return False
+    return True
