@@ -214,9 +214,10 @@ bench: setup $(if $(filter limiter,$(WHAT)),.venv/.bench) ## Measure: make bench
 FAULTS_backup := tests/services/test_drill.py tests/services/test_backup_rpo.py
 FAULTS_lockout := tests/faults/test_lockout.py tests/site/test_6_probe.py
 FAULTS_intake := tests/services/test_intake.py tests/services/test_intake_faults.py
+FAULTS_posting := tests/services/test_posting.py tests/services/test_posting_faults.py
 
 faults: images ## Do harm on purpose and see it found: make faults WHAT=backup
-	@[ -n "$(FAULTS_$(WHAT))" ] || { echo "WHAT=$(WHAT): set it to backup, lockout or intake" >&2; exit 2; }
+	@[ -n "$(FAULTS_$(WHAT))" ] || { echo "WHAT=$(WHAT): set it to backup, lockout, intake or posting" >&2; exit 2; }
 	$(ALONE) FULL=1 pytest $(FAULTS_$(WHAT))
 
 # Molecule's machines: one that roles are applied to and one that stays bare.
@@ -259,3 +260,4 @@ test-full: setup ## `make test` and what takes longer: interruptions, rebuilds, 
 	@$(MAKE) --no-print-directory faults WHAT=backup
 	@$(MAKE) --no-print-directory faults WHAT=lockout
 	@$(MAKE) --no-print-directory faults WHAT=intake
+	@$(MAKE) --no-print-directory faults WHAT=posting

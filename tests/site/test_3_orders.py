@@ -64,6 +64,25 @@ def test_nobody_hands_in_an_order_who_cannot_prove_himself() -> None:
     assert rows(document["order_id"]) == 0
 
 
+def test_a_post_that_its_author_is_not_sure_of_waits_for_a_person() -> None:
+    """Once around: the scheduler says so by Redis, the worker looks into PostgreSQL."""
+    caption = uuid.uuid4().hex
+    machine.psql(
+        "shop",
+        "INSERT INTO shop.posts (channel, caption, media_url, confidence)"
+        f" VALUES ('instagram', '{caption}', 'https://shop.example.com/mug.jpg', 0.4)",
+    )
+    deadline = time.monotonic() + 150
+    while machine.psql("shop", f"SELECT status FROM shop.posts WHERE caption = '{caption}'") != "approval":
+        assert time.monotonic() < deadline, machine.pi("docker logs --tail 20 pi-commerce-posting_queue-1 2>&1")
+        time.sleep(2)
+    queue = "docker exec pi-commerce-posting_queue-1 python -m posting_queue"
+    shown = [json.loads(line) for line in machine.pi(f"{queue} calendar").splitlines()]
+    [post] = [row for row in shown if row["caption"] == caption]
+    machine.pi(f"{queue} reject {post['id']}")
+    assert machine.psql("shop", f"SELECT status FROM shop.posts WHERE caption = '{caption}'") == "cancelled"
+
+
 def test_health_echo_answers() -> None:
     answer = machine.request("/webhook/health-echo?token=abc123")
     assert answer.status == 200

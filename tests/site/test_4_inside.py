@@ -127,7 +127,7 @@ def test_container_does_not_reach_the_machine_itself(inspected: dict[str, dict[s
     assert "open" in machine.pi(f"timeout 2 bash -c '</dev/tcp/{machine.ADDRESS}/22' && echo open")
 
 
-@pytest.mark.parametrize("service", ["postgres", "redis", "rate_limiter", "webhook_handler"])
+@pytest.mark.parametrize("service", ["postgres", "redis", "rate_limiter", "webhook_handler", "posting_queue"])
 def test_inner_services_have_no_way_out(inspected: dict[str, dict[str, Any]], service: str) -> None:
     routes = machine.pi(f"nsenter --target {inspected[service]['State']['Pid']} --net ip route")
     assert "default" not in routes
