@@ -41,8 +41,7 @@ def main() -> int:
         # Here, because it takes a second that the other commands do not need.
         from .tasks import Queue
 
-        Queue(config).work()
-        return 0
+        return Queue(config).work()
     try:
         with Store(config) as store:
             return _tell(store, arguments.command, getattr(arguments, "id", 0))

@@ -71,7 +71,8 @@ class Queue:
         self._task("forget", self.forget)
 
     def _task(self, name: str, what: Any) -> Any:
-        return self.app.task(name=f"posting.{name}", shared=False)(what)
+        # Untyped: Celery would ask a method for its self.
+        return self.app.task(name=f"posting.{name}", shared=False, typing=False)(what)
 
     def _schedule(self) -> dict[str, Any]:
         """Again and again what is due; the moments of the calendar to the second; and what looks after it."""
@@ -137,12 +138,12 @@ class Queue:
         with Store(self._config) as store:
             _log.info("%d old rows are removed", store.forget())
 
-    def work(self) -> None:
-        """Do what is due until SIGTERM, as worker and scheduler in one."""
+    def work(self) -> int:
+        """Do what is due until SIGTERM, as worker and scheduler in one; the exit code."""
         threading.Thread(target=self._watch, daemon=True).start()
         # Not only when the scheduler first says so.
         worker_ready.connect(self._begin, weak=False)
-        self.app.Worker(
+        worker = self.app.Worker(
             beat=True,
             pool="threads",
             concurrency=2,
@@ -152,7 +153,9 @@ class Queue:
             without_gossip=True,
             without_mingle=True,
             without_heartbeat=True,
-        ).start()
+        )
+        worker.start()
+        return int(worker.exitcode or 0)
 
     def _begin(self, **_: object) -> None:
         self._sweep.apply_async(expires=55)
