@@ -79,7 +79,10 @@ class LocalRedis(RedisServer):
         """Let it go on."""
         if self._program:
             self._process.send_signal(signal.SIGCONT)
-        else:
+            return
+        self.container.reload()
+        # The engine refuses to let go on what does not stand still.
+        if self.container.status == "paused":
             self.container.unpause()
 
     def remove(self) -> None:

@@ -203,7 +203,7 @@ def test_two_runs_at_once_apply_a_migration_once(postgres: Stack, tmp_path: Path
     assert [result.values.get("msg") for result in results] == [None, None]
     assert any(result.changed for result in results)
     assert postgres.sql("SELECT count(*) FROM schema_migrations WHERE name = '903_slow.sql'", "shop") == "1"
-    postgres.sql("DROP TABLE slow; DELETE FROM schema_migrations WHERE name = '903_slow.sql'", "shop")
+    postgres.sql("DROP TABLE shop.slow; DELETE FROM schema_migrations WHERE name = '903_slow.sql'", "shop")
 
 
 def test_an_edited_migration_is_refused(postgres: Stack) -> None:

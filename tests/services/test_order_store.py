@@ -12,7 +12,8 @@ from test_intake import sql
 
 TABLES = (
     *("carts", "customers", "email_templates", "inbox", "inventory", "metrics", "orders", "order_items", "outbox"),
-    *("api_calls", "payments", "posts", "products", "scheduled_tasks", "shipments", "variants"),
+    *("api_calls", "experiments", "payments", "posts", "products", "publications", "scheduled_tasks", "shipments"),
+    "variants",
 )
 ONE, TWO = "1", "2"
 # A row of each table in the store that the setting names; {0} makes it unique.
@@ -32,6 +33,8 @@ ROWS = {
     "shipments": "INSERT INTO shipments (order_id, carrier, tracking_number)"
     " SELECT id, 'test', 'T{0}' FROM orders WHERE order_id = 'O{0}'",
     "posts": "INSERT INTO posts (channel, external_id) VALUES ('instagram', 'E{0}')",
+    "publications": "INSERT INTO publications (post_id) SELECT id FROM posts WHERE external_id = 'E{0}'",
+    "experiments": "INSERT INTO experiments (name) VALUES ('x{0}')",
     "email_templates": "INSERT INTO email_templates (name, subject, body) VALUES ('m{0}', 's', 'b')",
     "scheduled_tasks": "INSERT INTO scheduled_tasks (task, key, due_at) VALUES ('t', 'k{0}', now())",
     "metrics": "INSERT INTO metrics (name, value) VALUES ('m{0}', 1)",
