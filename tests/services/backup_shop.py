@@ -13,7 +13,7 @@ from docker.models.containers import Container
 from passlib.hash import bcrypt
 from redis_server import LABELS, image_of, wait_until
 
-PROGRAM = ROOT / "files/backup"
+PROGRAM = (ROOT / "files/backup/pi_backup", ROOT / "files/locks/pi_locks")
 FOLDER = "/var/backups/pi-commerce"
 SECRETS = "/etc/pi-commerce/backup/secrets"
 PLAN = "/etc/pi-commerce/backup/plan.json"
@@ -73,7 +73,7 @@ class Shop:
             volumes={
                 "/var/run/docker.sock": "/var/run/docker.sock",
                 self.root: self.root,
-                str(PROGRAM): "/usr/local/lib/pi-commerce/backup",
+                **{str(part): f"/usr/local/lib/pi-commerce/backup/{part.name}" for part in PROGRAM},
             },
         )
         self.operator = self.operator or self._keys()

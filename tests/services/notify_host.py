@@ -14,7 +14,7 @@ from automation_stack import ROOT
 from docker import DockerClient
 from redis_server import LABELS, image_of, wait_until
 
-PROGRAM = ROOT / "files/notify"
+PROGRAM = (ROOT / "files/notify/pi_notify", ROOT / "files/locks/pi_locks")
 REMOTE = Path(__file__).parent
 FOLDER = "/var/lib/pi-commerce/notify"
 SETTINGS = "/etc/pi-commerce/notify/settings.json"
@@ -53,7 +53,10 @@ class NotifyHost:
             tmpfs={SMALL_DISK: "size=64k"},
             extra_hosts={"api.telegram.org": "127.0.0.1"},
             volumes={
-                str(PROGRAM): {"bind": "/usr/local/lib/pi-commerce/notify", "mode": "ro"},
+                **{
+                    str(part): {"bind": f"/usr/local/lib/pi-commerce/notify/{part.name}", "mode": "ro"}
+                    for part in PROGRAM
+                },
                 str(REMOTE): {"bind": "/srv/tests", "mode": "ro"},
                 str(folder): {"bind": STAND_IN, "mode": "rw"},
             },

@@ -36,7 +36,8 @@ class Pi:
     def __init__(self, engine: DockerClient) -> None:
         """Start all of it."""
         inside = {
-            "files/ddns": "/usr/local/lib/pi-commerce/ddns",
+            "files/ddns/pi_ddns": "/usr/local/lib/pi-commerce/ddns/pi_ddns",
+            "files/locks/pi_locks": "/usr/local/lib/pi-commerce/ddns/pi_locks",
             "files/entrance": "/usr/local/lib/pi-commerce/entrance",
             "tests": "/srv/tests",
         }

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+
+from pi_locks import held
 
 from .errors import Busy, DdnsError, Refused, Unseen
 
@@ -88,15 +88,6 @@ def write(path: Path, content: str, mode: int) -> None:
     os.rename(temporary, path)
 
 
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> AbstractContextManager[None]:
     """One process at a time. Raises Busy."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError as error:
-        raise Busy(f"{folder}: another process is at work") from error
-    finally:
-        os.close(handle)
+    return held(folder / ".lock", Busy(f"{folder}: another process is at work"))

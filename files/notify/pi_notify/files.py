@@ -1,15 +1,14 @@
-"""Files that are whole or not there, also after a power cut, and a lock that the kernel takes back."""
+"""Files that are whole or not there, also after a power cut, and a lock."""
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
+
+from pi_locks import held
 
 from .errors import Busy
 
@@ -52,21 +51,6 @@ def sync(folder: Path) -> None:
         os.close(handle)
 
 
-@contextmanager
-def locked(folder: Path, name: str, seconds: float = 0) -> Iterator[None]:
+def locked(folder: Path, name: str, seconds: float = 0) -> AbstractContextManager[None]:
     """Hold a lock, waiting for it at most `seconds`. Raises Busy."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    handle = os.open(folder / f".{name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    deadline = time.monotonic() + seconds
-    try:
-        while True:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError as error:
-                if time.monotonic() >= deadline:
-                    raise Busy(f"{folder}: another process holds its lock {name}") from error
-                time.sleep(0.02)
-        yield
-    finally:
-        os.close(handle)
+    return held(folder / f".{name}.lock", Busy(f"{folder}: another process holds its lock {name}"), seconds)
