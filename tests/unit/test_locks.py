@@ -13,7 +13,7 @@ import pi_locks
 import plays
 import pytest
 from pi_backup import __main__ as backup
-from pi_backup import state
+from pi_backup import alerts, jobs, plan, state
 
 
 class BusyError(Exception):
@@ -86,8 +86,8 @@ def test_nothing_moves_data_while_the_machine_is_updated(
     lock = tmp_path / "at-work.lock"
     monkeypatch.setattr(pi_locks, "AT_WORK", lock)
     monkeypatch.setattr(backup, "LOCK_SECONDS", 0)
-    monkeypatch.setattr(backup.plan, "load", lambda _path: None)
-    monkeypatch.setattr(backup.alerts, "tell", lambda _plan: None)
+    monkeypatch.setattr(plan, "load", lambda _path: None)
+    monkeypatch.setattr(alerts, "tell", lambda _plan: None)
     skipped: list[str] = []
     monkeypatch.setattr(state, "skipped", lambda _plan, job: skipped.append(job))
     words = [verb, "name"] if verb in ("undo", "discard") else [verb]
@@ -102,15 +102,15 @@ def test_backups_run_beside_each_other_and_no_update_beside_them(
 ) -> None:
     lock = tmp_path / "at-work.lock"
     monkeypatch.setattr(pi_locks, "AT_WORK", lock)
-    monkeypatch.setattr(backup.plan, "load", lambda _path: None)
-    monkeypatch.setattr(backup.alerts, "tell", lambda _plan: None)
+    monkeypatch.setattr(plan, "load", lambda _path: None)
+    monkeypatch.setattr(alerts, "tell", lambda _plan: None)
     seen: list[tuple[bool, bool]] = []
 
     def ship(_plan: None, _wait: float) -> list[str]:
         seen.append((taken(lock), taken(lock, shared=True)))
         return []
 
-    monkeypatch.setattr(backup.jobs, "ship", ship)
+    monkeypatch.setattr(jobs, "ship", ship)
     with somebody(lock, "shared"):
         assert backup.main(["ship"]) == backup.DONE
     assert seen == [(False, True)]

@@ -1,0 +1,46 @@
+"""What the role has written: where things lie, and how long they may take."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .errors import Refused
+
+DEFAULT = Path("/etc/pi-commerce/updates/settings.json")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The window is in local time, `HH:MM`; it may reach over midnight."""
+
+    folder: Path
+    metrics: Path
+    window_from: str
+    window_until: str
+    reboot: bool
+    pending_days: int
+    stale_days: int
+    healthy_seconds: int
+    watched_seconds: int
+    project: str
+    compose: Path
+    engine: tuple[str, ...]
+
+    def minutes(self) -> tuple[int, int]:
+        """Both ends of the window as minutes of the day."""
+        ends = (text.split(":") for text in (self.window_from, self.window_until))
+        begin, end = (int(hour) * 60 + int(minute) for hour, minute in ends)
+        return begin, end
+
+
+def load(path: Path = DEFAULT) -> Settings:
+    """Read them. Raises Refused."""
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        paths = {name: Path(found[name]) for name in ("folder", "metrics", "compose")}
+        return Settings(**{**found, **paths, "engine": tuple(found["engine"])})
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise Refused(f"{path}: {error}; run site.yml, which writes it") from error
