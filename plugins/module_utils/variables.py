@@ -153,6 +153,11 @@ def is_target(name: Any, value: Any) -> bool:
     )
 
 
+def is_time_of_day(value: str) -> bool:
+    """Whether the text is a time of day, HH:MM."""
+    return re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d", value) is not None
+
+
 def is_vpn_network(value: str, version: int, longest: int) -> bool:
     """Whether the text is a network of that IP version with room for members."""
     if not wireguard.is_network(value):
@@ -282,6 +287,20 @@ RULES: dict[str, Rule] = {
     "ssh_port": _whole(1, 65535),
     "ssh_port_before": _whole(1, 65535),
     "stack_wait_seconds": _whole(1, 86400),
+    "updates_healthy_minutes": _whole(1, 120),
+    "updates_held": _each(
+        _matching("a regular expression of letters, digits and [.+*?|()^$-]", r"[\w.+*?|()^$\[\]-]+")
+    ),
+    "updates_install_hour": _whole(0, 23),
+    "updates_metrics_folder": _matching("an absolute path below another folder", r"/[^/\s]+(/[^/\s]+)+"),
+    "updates_origins": _each(
+        _matching("a pattern such as origin=Debian,label=Debian-Security", r'(\w+=[^=,"]+)(,\w+=[^=,"]+)*')
+    ),
+    "updates_pending_days": _whole(1, 90),
+    "updates_stale_days": _whole(2, 90),
+    "updates_watched_seconds": _whole(5, 3600),
+    "updates_window_from": Rule('a time of day in quotes, such as "04:00"', is_time_of_day),
+    "updates_window_until": Rule('a time of day in quotes, such as "06:00"', is_time_of_day),
     "wireguard_endpoint": Rule(
         "empty, or a host name or an address without a port", lambda value: not value or is_host(value)
     ),
@@ -334,6 +353,7 @@ def judge(
         problems += _check_pair(values.get("proxy_certificate", ""), values.get("proxy_certificate_key", ""), now)
         problems += _check_entrance(values)
         problems += _check_numbers(values)
+        problems += _check_window(values)
         problems += _check_sources(values.get("proxy_sources", {}), values.get("proxy_limits", {}))
     return problems
 
@@ -396,6 +416,19 @@ def _check_numbers(values: Mapping[str, Any]) -> list[Finding]:
         except wireguard.WireguardError as error:
             problems.append(Finding("refuse", place, str(error), f"{WHERE}, or beside the inventory (peers.yml)"))
     return problems
+
+
+def _check_window(values: Mapping[str, Any]) -> list[Finding]:
+    """The window for restarts: a machine that has started less than six hours ago does not start again."""
+    ends = [str(values.get(f"updates_window_{end}", "")).split(":") for end in ("from", "until")]
+    if any(len(end) != 2 for end in ends):
+        return []
+    begin, end = (int(hour) * 60 + int(minute) for hour, minute in ends)
+    minutes = (end - begin) % 1440
+    if 10 <= minutes <= 360:
+        return []
+    remedy = "set updates_window_from and updates_window_until ten minutes to six hours apart"
+    return [Finding("refuse", "updates_window_until", f"is {minutes} minutes after updates_window_from", remedy)]
 
 
 def _check_sources(sources: Mapping[str, Any], classes: Mapping[str, Any]) -> list[Finding]:

@@ -46,7 +46,7 @@ def known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
         watched_seconds=5,
         project="pi-commerce",
         compose=tmp_path,
-        engine=(),
+        held=(),
     )
 
 

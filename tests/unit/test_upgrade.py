@@ -79,7 +79,7 @@ class Machine:
                     "watched_seconds": 0.1,
                     "project": "pi-commerce",
                     "compose": str(self.live),
-                    "engine": ["docker.io"],
+                    "held": ["docker"],
                 }
             )
         )
@@ -322,5 +322,16 @@ def test_packages_that_become_newer_are_read_from_apt(monkeypatch: pytest.Monkey
         "Inst libnew1 (1.0 Debian:13 [arm64])\n"
         "Conf docker.io (26.1.5+dfsg1-9+b11 Debian-Security:13/stable-security [arm64])\n"
     )
-    monkeypatch.setattr(packages, "run", lambda *words, **_: told if "--simulate" in words else "")
-    assert packages.newer(["docker.io"]) == [packages.Package("docker.io", "26.1.5+dfsg1-9+b9", "26.1.5+dfsg1-9+b11")]
+    there = "docker.io installed\ndocker-doc config-files\nlibdocker1 installed\nrunc installed\n"
+    asked: list[tuple[str, ...]] = []
+
+    def run(*words: str, **_: float) -> str:
+        asked.append(words)
+        return there if words[0] == "dpkg-query" else told if "--simulate" in words else ""
+
+    monkeypatch.setattr(packages, "run", run)
+    assert packages.newer(["docker", "runc"]) == [
+        packages.Package("docker.io", "26.1.5+dfsg1-9+b9", "26.1.5+dfsg1-9+b11")
+    ]
+    assert asked[-1][-2:] == ("docker.io", "runc")
+    assert packages.newer(["podman"]) == []

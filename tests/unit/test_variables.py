@@ -93,6 +93,19 @@ BAD = [
     ("lan_networks", ["172.16.0.0/12"]),
     ("ssh_port", 65536),
     ("ssh_port_before", 0),
+    ("updates_healthy_minutes", 0),
+    ("updates_held", ['docker"; evil "']),
+    ("updates_install_hour", 24),
+    ("updates_metrics_folder", "/var"),
+    ("updates_origins", ["Debian-Security"]),
+    ("updates_origins", ['origin=Debian";']),
+    ("updates_pending_days", 0),
+    ("updates_stale_days", 1),
+    ("updates_watched_seconds", 0),
+    # 23:00 without quotes is a number in YAML.
+    ("updates_window_from", 1380),
+    ("updates_window_from", "24:00"),
+    ("updates_window_until", "6"),
     ("backup_prune_places", {"far": {"url": "nowhere"}}),
     ("backup_repositories", {}),
     ("backup_repositories", {"near": {}}),
@@ -318,3 +331,12 @@ def test_numbers_of_the_vpn_fit_into_its_network() -> None:
     assert "number 300 does not fit into wireguard_network " in found[1].found
     assert judge(wireguard_number=255, wireguard_peers=peers, wireguard_network="10.66.0.0/16") == []
     assert variables.judge(SPECS, {}, [*good(), "ansible_host"], [], NOW) == []
+
+
+@pytest.mark.parametrize(
+    ("begin", "end", "minutes"), [("04:00", "04:00", 0), ("04:00", "10:30", 390), ("23:55", "00:00", 5)]
+)
+def test_window_for_restarts_is_neither_a_moment_nor_the_whole_night(begin: str, end: str, minutes: int) -> None:
+    [found] = judge(updates_window_from=begin, updates_window_until=end)
+    assert (found.check, found.found) == ("updates_window_until", f"is {minutes} minutes after updates_window_from")
+    assert judge(updates_window_from="23:30", updates_window_until="04:00") == []

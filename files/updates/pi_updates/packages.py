@@ -25,8 +25,11 @@ class Package(NamedTuple):
     new: str
 
 
-def newer(names: Sequence[str]) -> list[Package]:
-    """What would become newer, with the packages that have to follow. Raises CommandFailed."""
+def newer(held: Sequence[str]) -> list[Package]:
+    """What of the packages whose names begin so would become newer, with what has to follow. Raises CommandFailed."""
+    there = run("dpkg-query", "--show", "--showformat", "${Package} ${db:Status-Status}\\n").splitlines()
+    installed = [line.split()[0] for line in there if line.endswith(" installed")]
+    names = [name for name in installed if any(re.match(pattern, name) for pattern in held)]
     if not names:
         return []
     run(*APT, "update", seconds=900)

@@ -27,7 +27,7 @@ class Settings:
     watched_seconds: int
     project: str
     compose: Path
-    engine: tuple[str, ...]
+    held: tuple[str, ...]
 
     def minutes(self) -> tuple[int, int]:
         """Both ends of the window as minutes of the day."""
@@ -41,6 +41,6 @@ def load(path: Path = DEFAULT) -> Settings:
     try:
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         paths = {name: Path(found[name]) for name in ("folder", "metrics", "compose")}
-        return Settings(**{**found, **paths, "engine": tuple(found["engine"])})
+        return Settings(**{**found, **paths, "held": tuple(found["held"])})
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise Refused(f"{path}: {error}; run site.yml, which writes it") from error

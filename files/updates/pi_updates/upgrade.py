@@ -105,7 +105,7 @@ def intend(settings: Settings, staged: Path) -> Plan:
             continue
         if reference != old_reference or digest not in engine.digests(old_image):
             images.append(Image(tuple(services), reference, digest, old_reference, old_image))
-    return Plan(tuple(packages.newer(settings.engine)), tuple(images), tuple(notes))
+    return Plan(tuple(packages.newer(settings.held)), tuple(images), tuple(notes))
 
 
 # --- doing it ---------------------------------------------------------------------------------------------
