@@ -146,8 +146,10 @@ class Kernel(Check):
         """Read the settings from the files' contents."""
         super().__init__(steps)
         texts = [text for path, text in written(self.of("file_tree")) if path.startswith("/etc/sysctl.d/")]
-        pairs = re.findall(r"^([\w.]+)\s*=\s*(.+?)\s*$", "\n".join(texts), flags=re.MULTILINE)
-        self.wanted: dict[str, str] = dict(pairs)
+        found = re.findall(r"^(-?)([\w.-]+)\s*=\s*(.+?)\s*$", "\n".join(texts), flags=re.MULTILINE)
+        self.wanted: dict[str, str] = {name: value for _, name, value in found}
+        # A kernel may be built without them.
+        self.optional = {name for dash, name, _ in found if dash}
 
     def question(self) -> str:
         """The value of each."""
@@ -160,6 +162,8 @@ class Kernel(Check):
         found = dict(line.split(" ", 1) for line in answer.output.splitlines())
         for name, wanted in self.wanted.items():
             actual = found.get(f"/proc/sys/{name.replace('.', '/')}")
+            if actual is None and name in self.optional:
+                continue
             if actual is None or actual.split() != wanted.split():
                 yield drift(f"{name}: is {actual} instead of {wanted}", f"sysctl --write {name}={wanted}, or reboot")
 

@@ -153,6 +153,14 @@ def is_target(name: Any, value: Any) -> bool:
     )
 
 
+def is_sysctl(values: Mapping[Any, Any]) -> bool:
+    """Whether each name is one of a kernel setting, and each value fits into a line."""
+    return all(
+        re.fullmatch(r"[a-z0-9_-]+(\.[A-Za-z0-9_-]+)+", str(name)) and re.fullmatch(r"[^\n]+", str(value))
+        for name, value in values.items()
+    )
+
+
 def is_time_of_day(value: str) -> bool:
     """Whether the text is a time of day, HH:MM."""
     return re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d", value) is not None
@@ -193,6 +201,14 @@ RULES: dict[str, Rule] = {
     "backup_ship_minutes": Rule("a divisor of 60, at most 15", lambda value: 0 < value <= 15 and 60 % value == 0),
     "backup_spool_mib": _whole(64, 65536),
     "base_hostname": _matching("a host name without dots: letters, digits and -", LABEL),
+    "base_journal_days": _whole(1, 3650),
+    "base_journal_mib": _whole(16, 65536),
+    "base_modules_off": _each(_matching("the name of a kernel module", r"[A-Za-z0-9_-]+")),
+    "base_services_off": _each(
+        _matching("a unit with its kind, such as cups.service", r"[\w.@-]+\.(service|socket|timer)")
+    ),
+    "base_sysctl": Rule("a mapping of kernel settings such as vm.swappiness, each a number or a text", is_sysctl),
+    "base_sysctl_where_known": Rule("a mapping of kernel settings, each a number or a text", is_sysctl),
     "base_timezone": Rule("a name from the time zone database, such as Europe/Berlin", is_time_zone),
     "base_users": _each(Rule("a login name with public keys as in authorized_keys", is_login)),
     "ddns_ca": _matching("empty or certificates in PEM form", PEM),
