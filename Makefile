@@ -186,6 +186,14 @@ vpn: images ## Two virtual Pis and devices in one VPN, with real packets; the sh
 	@$(PYTHON) molecule/shared/images.py build vpn-device
 	$(ALONE) pytest tests/vpn
 
+# Lynis judges a kernel, too.
+ifeq ($(WHAT),lynis)
+bench: export PI_KIND := vm
+bench: export PI_TEST_STATE ?= .virtual-pi-lynis
+bench: export PI_TEST_NAME ?= pi-commerce-lynis
+bench: export PI_TEST_NETWORK ?= 10.222.0
+endif
+
 bench: setup ## Measure on a virtual Pi of its own: make bench WHAT=converge (KEEP=1, RUNS=3, FAST=1); WHAT=pi also with INVENTORY=
 	@[ -n "$(WHAT)" -a -f "tests/bench/$(WHAT).py" ] || { echo "WHAT=$(WHAT): set it to one of:" \
 	  $(patsubst tests/bench/%.py,%,$(wildcard tests/bench/*.py)) >&2; exit 2; }
