@@ -39,7 +39,7 @@ REPLACING = r"docker ps --all --format '{{.Names}}' | grep -qE '^[0-9a-f]{12}_pi
 FIRST_RUN = [
     Point(INSTALL, "run", process=r"^/usr/lib/apt/methods/http"),
     Point(INSTALL, "session", process=r"^/usr/bin/dpkg .*--unpack", path=JOURNAL),
-    Point("Write the kernel settings and the modules they need", "session", step=("subprocess.Popen", "sysctl", 1)),
+    Point("Write the kernel settings, and what closes the system", "session", step=("subprocess.Popen", "sysctl", 1)),
     Point("Write the SSH server's settings", "line", step=("os.rename", "10-pi-commerce", 1)),
     Point("Write the engine's configuration", "session", step=("os.rename", "daemon.json", 1)),
     Point(ENGINE, "power", process=r"^/usr/bin/dpkg .*--unpack", path=CONTAINERD),
