@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -71,6 +73,7 @@ def test_restarts_in_the_window(known: Settings, calls: list[tuple[str, ...]]) -
     with pytest.raises(UpdateError, match="still there"):
         reboots.look(known, NIGHT)
     assert calls == [("systemctl", "reboot")]
+    assert "rebooting" not in reboots.state(known), "the next start would be taken for this one"
 
 
 OBSTACLES: list[tuple[str, Callable[[pytest.MonkeyPatch], Any], str]] = [
@@ -246,6 +249,28 @@ def test_sessions_are_told_from_the_server_itself(tmp_path: Path) -> None:
     write(tmp_path, "proc/77/cmdline", "sshd: pi@notty\0\0")
     write(tmp_path, "proc/78/cmdline", "sshd-session: pi [priv]\0")
     assert machine.sessions(tmp_path) == 2
+
+
+APT = """
+import fcntl, sys, time
+with open(sys.argv[1], "a") as lock:
+    fcntl.lockf(lock, fcntl.LOCK_EX)
+    print("locked", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_apt_at_work_is_noticed(tmp_path: Path) -> None:
+    """It locks as dpkg does."""
+    write(tmp_path, "var/lib/dpkg/lock-frontend")
+    assert not machine.packages_at_work(tmp_path)
+    command = [sys.executable, "-c", APT, str(tmp_path / "var/lib/dpkg/lock-frontend")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as apt:
+        assert apt.stdout is not None
+        assert apt.stdout.readline() == "locked\n"
+        assert machine.packages_at_work(tmp_path)
+        apt.kill()
+    assert not machine.packages_at_work(tmp_path)
 
 
 def test_reasons_are_packages_and_programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

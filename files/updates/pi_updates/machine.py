@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import glob
 import re
 import time
@@ -46,12 +47,13 @@ def sessions(root: Path = ROOT) -> int:
     return sum(1 for command in commands if SESSION.match(command))
 
 
-def packages_at_work() -> bool:
-    """Whether apt or dpkg is at it."""
-    try:
-        run("flock", "--nonblock", "/var/lib/dpkg/lock-frontend", "true", seconds=30)
-    except CommandFailed:
-        return True
+def packages_at_work(root: Path = ROOT) -> bool:
+    """Whether apt or dpkg is at it; their lock is of the kind that belongs to a process."""
+    with (root / "var/lib/dpkg/lock-frontend").open("a") as lock:
+        try:
+            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return True
     return False
 
 

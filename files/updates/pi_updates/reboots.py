@@ -84,10 +84,12 @@ def restart(
     """Restart the machine, holding everybody off until it is gone. Raises Busy, or UpdateError where it stays."""
     with held(pi_locks.AT_WORK, Busy("a backup, a drill or a restore is at work")):
         remember(settings, rebooting=clock(), because=why)
-        run("systemctl", "reboot", seconds=60)
-        # This process is ended by that.
-        sleep(GONE_SECONDS)
-        remember(settings, rebooting=None)
+        try:
+            run("systemctl", "reboot", seconds=60)
+            # This process is ended by that, and what follows is not reached.
+            sleep(GONE_SECONDS)
+        finally:
+            remember(settings, rebooting=None)
         raise UpdateError(f"systemctl reboot was called {GONE_SECONDS} s ago, and the machine is still there")
 
 

@@ -86,7 +86,7 @@ def test_no_program_leaves_its_memory_behind(host: Host) -> None:
 
 def test_what_packages_open_is_closed_again(host: Host) -> None:
     host.check_output("chmod 0755 /etc/cron.daily")
-    host.check_output("apt-get -q -y --reinstall install tzdata")
+    host.check_output("apt-get -q update && apt-get -q -y --reinstall install tzdata")
     assert host.file("/etc/cron.daily").mode == 0o700
 
 
