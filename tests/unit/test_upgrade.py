@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import http.server
 import json
+import socketserver
 import stat
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -299,6 +302,46 @@ def test_undo_puts_the_whole_last_upgrade_back(pi: Machine, capsys: pytest.Captu
     assert (pi.image("n8n"), pi.image("redis")) == ("sha256:n8n-old", "sha256:redis-old")
     assert (pi.live / "n8n.yml").read_text() == before
     assert "put back: redis, n8n" in capsys.readouterr().out
+
+
+class Engine(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
+    """The engine's own way in, as far as it asks a registry."""
+
+    daemon_threads = True
+
+
+class Answers(http.server.BaseHTTPRequestHandler):
+    """Knows one image."""
+
+    def do_GET(self) -> None:
+        known = self.path == "/distribution/registry.test:5000/valkey:8/json"
+        found = {"Descriptor": {"digest": "sha256:abc"}} if known else {"message": "manifest unknown"}
+        body = json.dumps(found).encode()
+        self.send_response(200 if known else 404)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def address_string(self) -> str:
+        return "engine"
+
+    def log_message(self, *_: object) -> None:
+        """Nobody reads it."""
+
+
+def test_engine_is_asked_what_a_registry_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "docker.sock"
+    monkeypatch.setattr(engine, "SOCKET", str(path))
+    with pytest.raises(UpdateError, match="cannot ask"):
+        engine.offered("registry.test:5000/valkey:8")
+    with Engine(str(path), Answers) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            assert engine.offered("registry.test:5000/valkey:8") == "sha256:abc"
+            with pytest.raises(UpdateError, match="valkey:9: manifest unknown"):
+                engine.offered("registry.test:5000/valkey:9")
+        finally:
+            server.shutdown()
 
 
 @pytest.mark.parametrize(

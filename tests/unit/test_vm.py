@@ -150,7 +150,7 @@ def test_both_virtual_inventories_differ_only_in_what_their_kind_of_machine_need
     different = {key for key in container.keys() | machine.keys() if container.get(key) != machine.get(key)}
     assert different == {
         *("base_kernel_modules", "base_sysctl", "base_sysctl_where_known", "hardware_root"),
-        *("n8n_start_seconds", "probe_seconds", "stack_wait_seconds"),
+        *("n8n_start_seconds", "probe_seconds", "stack_wait_seconds", "updates_healthy_minutes"),
     }
     # A machine gets all settings of the role.
     assert not {"base_kernel_modules", "base_sysctl", "base_sysctl_where_known"} & machine.keys()

@@ -81,7 +81,7 @@ def offered(reference: str) -> str:
     """The digest under which its registry has the image now; nothing is fetched. Raises UpdateError."""
     connection = _Socket("engine", timeout=REGISTRY_SECONDS)
     try:
-        connection.request("GET", f"/distribution/{quote(reference)}/json")
+        connection.request("GET", f"/distribution/{quote(reference, safe='/:@')}/json")
         answer = connection.getresponse()
         found = json.loads(answer.read())
     except (OSError, http.client.HTTPException, ValueError) as error:
