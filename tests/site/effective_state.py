@@ -60,7 +60,7 @@ ROWS = read(yaml.safe_load(TABLE.read_text()))
 def script(rows: list[Row]) -> str:
     """Asks all of them; one that hangs or has a slip of the pen in it spoils no other."""
     packed = ((number, base64.b64encode(row.ask.encode()).decode()) for number, row in enumerate(rows))
-    run = 'timeout 120 bash -c "$(echo {ask} | base64 -d)" </dev/null 2>&1; echo'
+    run = 'timeout 300 bash -c "$(echo {ask} | base64 -d)" </dev/null 2>&1; echo'
     return "".join(f'echo "{BEGIN} {number}"; {run.format(ask=ask)}; echo "{END}"\n' for number, ask in packed)
 
 
