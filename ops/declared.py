@@ -238,5 +238,6 @@ NO_STATE = {
     "leftovers",
     "paths_absent",
     "pi_facts",
+    "pi_soak",
     "preflight_inventory",
 }
