@@ -35,7 +35,7 @@ MACHINE := $(PYTHON) molecule/shared/$(if $(filter vm,$(PI_KIND)),vm.py,virtual_
 # The machines that `make audit` looks at.
 INVENTORY ?= $(lastword $(VIRTUAL))
 
-.PHONY: help setup lock engine images up down clean status audit drill probe ssh restart lose rescue-kit vpn-client docs hooks bench
+.PHONY: help setup lock engine images up down clean status audit preflight drill probe ssh restart lose rescue-kit vpn-client docs hooks bench
 .PHONY: test test-full lint unit services backups site interruptions molecule molecule-up molecule-down vm vpn rebuild faults
 
 help: ## Show this list
@@ -76,7 +76,7 @@ images: setup engine ## Build the images of the virtual Pi and of its services
 
 up status drill: export ANSIBLE_VAULT_PASSWORD_FILE ?= $(PI_STATE)/vault-password
 ifeq ($(INVENTORY),$(lastword $(VIRTUAL)))
-audit rescue-kit vpn-client: export ANSIBLE_VAULT_PASSWORD_FILE ?= $(PI_STATE)/vault-password
+audit preflight rescue-kit vpn-client: export ANSIBLE_VAULT_PASSWORD_FILE ?= $(PI_STATE)/vault-password
 endif
 
 up: images ## Start a virtual Pi and bring up the shop on it
@@ -101,6 +101,10 @@ status: setup ## Show what runs on the virtual Pi
 
 audit: setup ## Look at the machines of INVENTORY: drift, health, ages; touches nothing
 	@$(PYTHON) ops/audit.py $(INVENTORY)
+
+# SOAK=10: with ten minutes of load on every core.
+preflight: setup ## Say whether the machines of INVENTORY are fit, and what to do where not; changes nothing: SOAK=10
+	@ansible-playbook -i $(INVENTORY) playbooks/preflight.yml -e preflight_report=true $(if $(SOAK),-e preflight_soak_minutes=$(SOAK))
 
 drill: setup ## Restore everything beside the shop of the virtual Pi, from its farthest copies, and judge it
 	@ansible-playbook $(VIRTUAL) playbooks/drill.yml $(if $(FROM),-e repository=$(FROM))

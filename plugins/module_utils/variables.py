@@ -258,6 +258,7 @@ RULES: dict[str, Rule] = {
     "preflight_disk_min_mib": Rule("MiB, not negative", lambda value: value >= 0),
     "preflight_ram_min_mib": _MIB,
     "preflight_reserve_mib": _MIB,
+    "preflight_soak_minutes": _whole(0, 1440),
     "probe_seconds": _whole(1, 600),
     "proxy_acme_ca": _matching("empty or certificates in PEM form", PEM),
     "proxy_acme_email": _matching(

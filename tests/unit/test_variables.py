@@ -159,6 +159,7 @@ BAD = [
     ("preflight_disk_min_mib", -1),
     ("preflight_ram_min_mib", -1),
     ("preflight_reserve_mib", -1),
+    ("preflight_soak_minutes", -1),
     ("proxy_acme_ca", "/etc/ssl/acme.pem"),
     ("proxy_acme_email", "nobody"),
     ("proxy_acme_server", "acme.example"),
