@@ -122,7 +122,7 @@ NAMED = @[ -n "$(HOST)" ] || { echo "HOST is not set: name a machine of $(FIRST_
 
 first-boot: setup ## Write what a fresh system needs to be found: make first-boot HOST=shop-pi (BOOT=/media/.../system-boot)
 	$(NAMED)
-	@$(PYTHON) ops/first_boot.py $(FIRST_INVENTORY) $(HOST) $(if $(BOOT),--boot $(BOOT))
+	@$(PYTHON) ops/first_boot.py $(FIRST_INVENTORY) $(HOST) $(if $(BOOT),--boot "$(BOOT)")
 
 bootstrap: setup ## The same for a system that lets in by a password already: make bootstrap HOST=shop-pi
 	$(NAMED)

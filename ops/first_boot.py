@@ -10,9 +10,11 @@ Ends with 0, or 1 where something in the inventory would lead nowhere.
 from __future__ import annotations
 
 import argparse
+import datetime
 import hashlib
 import ipaddress
 import re
+import shlex
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -89,12 +91,18 @@ class Machine:
 
 def problems(known: Mapping[str, Any]) -> Iterator[str]:
     """What in these variables would lead to a machine that nobody can come into."""
-    for name in sorted(variables.RULES.keys() & known.keys()):
-        rule = variables.RULES[name]
-        if not rule.accepts(known[name]):
-            yield f"{name}: is {known[name]!r}, must be {rule.expect}"
-            return
-    user = known.get("ansible_user", "")
+    specs = variables.role_specs(ROOT / "roles")
+    asked = [
+        {**spec, "options": {name: option for name, option in spec["options"].items() if name in WANTED}}
+        for spec in specs
+    ]
+    values = {name: known[name] for spec in asked for name in spec["options"] if name in known}
+    wrong = variables.judge(asked, values, values, [], datetime.datetime.now(datetime.UTC))
+    yield from (f"{finding.check}: {finding.found}; {finding.remedy}" for finding in wrong)
+    if wrong:
+        # What follows takes them as they ought to be.
+        return
+    user = str(known.get("ansible_user") or "")
     if user == "root" or not re.fullmatch(variables.LOGIN, user):
         yield f"ansible_user: is {user!r}, must be a name of your own such as pi; root never logs in"
     if int(known["ssh_port_before"]) != 22:
@@ -251,7 +259,7 @@ def files(machine: Machine, boot: Path | None) -> dict[str, str]:
     return found
 
 
-def page(machine: Machine, folder: Path, boot: Path | None, found: Mapping[str, str]) -> str:
+def page(machine: Machine, folder: Path, boot: Path | None) -> str:
     """What to do with the files."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(ROOT / "ops"),
@@ -263,9 +271,8 @@ def page(machine: Machine, folder: Path, boot: Path | None, found: Mapping[str, 
     )
     facts = {
         "machine": machine,
-        "folder": folder,
-        "boot": boot,
-        "files": list(found),
+        "folder": shlex.quote(str(folder)),
+        "boot": shlex.quote(str(boot)) if boot else "",
         "words": " ".join(KERNEL_WORDS),
         "boot_order": BOOT_ORDER,
     }
@@ -302,7 +309,7 @@ def main() -> int:
         # There may be no vault yet, and nothing here is secret.
         machine = Machine.of(Site(given.inventory, ask=False), given.host)
         found = files(machine, given.boot)
-        told = page(machine, folder, given.boot, found)
+        told = page(machine, folder, given.boot)
         write(folder, {**found, PAGE: told})
     except (CannotRead, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -168,6 +168,9 @@ def test_good_inventory_has_no_problems() -> None:
         ({"ansible_user": "Anna Smith"}, "ansible_user: is 'Anna Smith'"),
         ({"ansible_user": ""}, "ansible_user: is ''"),
         ({"base_hostname": "shop_pi"}, "base_hostname: is 'shop_pi', must be a host name"),
+        ({"first_boot_network": "dhcp"}, "first_boot_network: "),
+        ({"first_boot_keys": None}, "first_boot_keys: "),
+        ({"base_hostname": "shop_pi", "first_boot_keys": ["x"]}, "first_boot_keys: is ['x'], must be"),
         ({"first_boot_keys": ["~/.ssh/id_ed25519.pub"]}, "first_boot_keys: is"),
         ({"first_boot_network": {"address": "192.168.7.10"}}, "first_boot_network: is"),
         (
@@ -179,6 +182,11 @@ def test_good_inventory_has_no_problems() -> None:
 )
 def test_inventory_that_leads_nowhere_is_refused(changes: dict[str, Any], said: str) -> None:
     assert said in "\n".join(first_boot.problems({**KNOWN, **changes}))
+
+
+def test_inventory_without_the_common_variables_is_refused() -> None:
+    without = {name: value for name, value in KNOWN.items() if name != "ssh_port_before"}
+    assert "ssh_port_before: missing required" in "\n".join(first_boot.problems(without))
 
 
 def test_key_is_the_chosen_one_or_that_of_the_connection_or_ones_own(
