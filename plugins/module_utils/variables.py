@@ -110,11 +110,40 @@ def is_time_zone(value: str) -> bool:
     return not known or value in known
 
 
+def is_public_key(value: Any) -> bool:
+    """Whether the text is one line of authorized_keys."""
+    line = str(value).strip()
+    return "\n" not in line and re.search(r"(^|\s)(ssh-|ecdsa-|sk-)[\w@.-]+ AAAA[\w+/=]+", line) is not None
+
+
 def is_login(value: Any) -> bool:
     """Whether an entry of base_users is a name that useradd takes with at least one public key."""
     keys = value.get("authorized_keys") or []
-    named = re.fullmatch(r"[a-z_][a-z0-9_-]{0,31}", str(value.get("name"))) is not None
-    return named and bool(keys) and all(re.search(r"(^|\s)(ssh-|ecdsa-|sk-)[\w@.-]+ AAAA[\w+/=]+", key) for key in keys)
+    named = re.fullmatch(LOGIN, str(value.get("name"))) is not None
+    return named and bool(keys) and all(map(is_public_key, keys))
+
+
+def is_first_network(value: Mapping[str, Any]) -> bool:
+    """Whether the mapping is empty, or an address of its own in a network, a gateway beside it, and name servers."""
+    if not value:
+        return True
+    servers = value.get("name_servers")
+    if set(value) != {"address", "gateway", "name_servers"} or not isinstance(servers, list) or not servers:
+        return False
+    try:
+        interface = ipaddress.ip_interface(value["address"])
+        gateway = ipaddress.ip_address(value["gateway"])
+    except (ValueError, TypeError):
+        return False
+    network = interface.network
+    ends = (network.network_address, network.broadcast_address)
+    return (
+        "/" in value["address"]
+        and interface.ip not in ends
+        and gateway in network
+        and gateway not in (*ends, interface.ip)
+        and all(is_address(str(server)) for server in servers)
+    )
 
 
 def is_limit(value: Any) -> bool:
@@ -175,6 +204,7 @@ def is_vpn_network(value: str, version: int, longest: int) -> bool:
 
 
 IDENTIFIER = r"[a-z][a-z0-9_]*"
+LOGIN = r"[a-z_][a-z0-9_-]{0,31}"
 PEM = r"(-----BEGIN CERTIFICATE-----\n[\w+/=\n]+-----END CERTIFICATE-----\n?)*"
 SPANS = ("hourly", "daily", "weekly", "monthly", "yearly")
 PERIOD = r"([1-9]\d*[hdmy])+"
@@ -260,6 +290,11 @@ RULES: dict[str, Rule] = {
         ),
     ),
     "firewall_ssh_ports": _each(_whole(1, 65535)),
+    "first_boot_keys": _each(Rule("a public key as in authorized_keys, on one line", is_public_key)),
+    "first_boot_network": Rule(
+        "empty (DHCP), or an address with its prefix (192.168.178.10/24), a gateway in that network and name_servers",
+        is_first_network,
+    ),
     "guard_seconds": _whole(20, 3600),
     "lan_networks": _each(Rule("the network of a house such as 192.168.7.0/24, with no container in it", is_house)),
     "n8n_heap_mib": _whole(384, 65536),
@@ -279,6 +314,7 @@ RULES: dict[str, Rule] = {
     "preflight_disk_min_mib": Rule("MiB, not negative", lambda value: value >= 0),
     "preflight_ram_min_mib": _MIB,
     "preflight_reserve_mib": _MIB,
+    "preflight_soak_minutes": _whole(0, 1440),
     "probe_seconds": _whole(1, 600),
     "proxy_acme_ca": _matching("empty or certificates in PEM form", PEM),
     "proxy_acme_email": _matching(
