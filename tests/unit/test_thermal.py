@@ -95,8 +95,8 @@ class Pi:
         return [re.sub(r".*(--level \w+)( --key \S+)? ", "", call) for call in self.calls if "--level" in call]
 
     def engine(self) -> list[str]:
-        """What was asked of docker."""
-        return [call.removeprefix("docker ") for call in self.calls if call.startswith("docker")]
+        """What was asked of docker, without questions."""
+        return [call.removeprefix("docker ") for call in self.calls if re.match("docker st", call)]
 
     def metric(self, name: str) -> str:
         """A figure as Prometheus reads it."""
@@ -147,6 +147,17 @@ def test_services_stop_one_after_the_other_and_only_while_it_is_critical(pi: Pi)
     assert len(pi.engine()) == 2
     pi.look(69.9)
     assert pi.engine()[2:] == ["start shop-limiter-1", "start shop-n8n-1"]
+
+
+def test_service_that_somebody_has_started_again_is_stopped_again(pi: Pi) -> None:
+    pi.configure(shed=["n8n"])
+    pi.look(81.0)
+    pi.put("docker", f'echo "docker $*" >> {pi.folder}/calls; [ "$1" != ps ] || echo n8n')
+    pi.look(81.0)
+    pi.look(81.0)
+    assert pi.engine() == ["stop shop-n8n-1"] * 2
+    pi.look(60.0)
+    assert pi.engine()[2:] == ["start shop-n8n-1"]
 
 
 def test_without_a_list_nothing_is_stopped(pi: Pi) -> None:

@@ -98,6 +98,11 @@ class Watch:
     def _services(self, reading: Reading, now: float) -> None:
         """Stop the next service, or start what was stopped."""
         known, state = self.known, self.state
+        if state.shed and heat.critical(known, reading.celsius):
+            # Somebody may have started it again, a converge for one.
+            with contextlib.suppress(BodyError):
+                again = services.running(known.project)
+                state.shed = [name for name in state.shed if name not in again]
         self._start(heat.to_start(known, state, reading.celsius))
         service = heat.to_stop(known, state, reading.celsius, now)
         if service:

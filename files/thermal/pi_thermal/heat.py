@@ -67,10 +67,15 @@ def take_in(known: Settings, state: State, reading: Reading, now: float) -> None
     state.past = [name for name in BITS if (name in state.past if reading.past[name] is None else reading.past[name])]
 
 
+def critical(known: Settings, celsius: float | None) -> bool:
+    """Whether it is known to be too hot."""
+    return celsius is not None and celsius >= known.celsius["critical"]
+
+
 def to_stop(known: Settings, state: State, celsius: float | None, now: float) -> str:
     """The next service to stop; nothing where it is not too hot, or where the last one has not had its time to help."""
     left = [name for name in known.shed if name not in state.shed]
-    if celsius is None or celsius < known.celsius["critical"] or not left:
+    if not critical(known, celsius) or not left:
         return ""
     return left[0] if not state.shed_at or now - state.shed_at >= known.shed_seconds else ""
 
