@@ -310,6 +310,8 @@ def test_disks(line: str, levels: list[str]) -> None:
         ("48199\n10000", ["warning was too little voltage since it was started"]),
         ("48199\n", ["unknown throttling cannot be read"]),
         ("\n0", ["unknown temperature cannot be read"]),
+        ("48199\n0\nactive", []),
+        ("48199\n0\nfailed", ["failing pi-commerce-thermal is failed: nobody would be told"]),
     ],
 )
 def test_heat(output: str, findings: list[str]) -> None:
