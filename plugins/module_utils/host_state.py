@@ -22,7 +22,6 @@ MANAGED = (
     "/etc/pi-commerce",
     "/etc/*/*pi-commerce*",
     "/etc/chrony/*/*pi-commerce*",
-    "/etc/default/chrony",
     "/etc/nut/*",
     "/etc/fail2ban/*/*pi-commerce*",
     "/etc/ssh/sshd_config.d/*pi-commerce*",

@@ -8,7 +8,8 @@ SAY_SO = ("-e", "uninstall_confirm=shop-pi")
 DATA = "/var/lib/docker/volumes/pi-commerce_postgres_data/_data/PG_VERSION"
 # What a run leaves that was cut off before it had put files into force.
 CUT_OFF = (
-    "/var/lib/pi-commerce.unapplied-{etc,etc-docker,etc-fail2ban,etc-pi-commerce,firewall-etc,guard-root,root,ssh-etc}"
+    "/var/lib/pi-commerce.unapplied-{etc,etc-docker,etc-fail2ban,etc-pi-commerce,firewall-etc,guard-root,root,ssh-etc,"
+    "thermal-root,power-etc-systemd-system.conf.d,power-clock-etc,power-program-root,power-nut-etc-nut}"
 )
 # What somebody would still meet of the shop: its files, its ports, its nightly line, its engine, its firewall.
 # The authority that devices trust stays, and what another package has told UFW.
@@ -17,6 +18,7 @@ find /etc/pi-commerce -type f ! -path '*/entrance/authority.*'
 ls -d /var/lib/pi-commerce* /etc/cron.d/pi-commerce-* /usr/local/sbin/pi-commerce-*
 ls -d /etc/docker/daemon.json /etc/ssh/sshd_config.d/10-pi-commerce.conf /etc/sysctl.d/90-pi-commerce.conf
 ls -d /etc/ufw/*.conf /etc/ufw/*.rules /etc/ufw/*.init /etc/default/ufw
+ls -d /etc/systemd/system.conf.d/*pi-commerce* /etc/systemd/system/*/*pi-commerce* /etc/chrony/*pi-commerce* /etc/nut
 ls -d /etc/fail2ban /var/lib/fail2ban /etc/systemd/system/pi-commerce-*
 pgrep --exact 'dockerd|containerd|fail2ban-server'
 { iptables -w -S; ip6tables -w -S; iptables -w -t raw -S; } | grep --extended-regexp 'DROP|pi-|ufw'
