@@ -213,11 +213,18 @@ class Heat(Check):
         """Both figures, as the board has them."""
         root = self.value("hardware_root").rstrip("/")
         paths = ["sys/class/thermal/thermal_zone0/temp", "sys/devices/platform/soc/soc:firmware/get_throttled"]
-        return f'for path in {words(f"{root}/{path}" for path in paths)}; do cat "$path" || echo; done'
+        return (
+            f'for path in {words(f"{root}/{path}" for path in paths)}; do cat "$path" || echo; done\n'
+            "systemctl is-active pi-commerce-thermal.service || :"
+        )
 
     def judge(self, answer: Answer) -> Iterator[Finding]:
         """Too hot, slowed down, or not to be read."""
         degrees, bits = self.read(answer)
+        watched = [*answer.output.split("\n"), "", "", ""][2].strip()
+        if watched not in ("", "active"):
+            text = f"pi-commerce-thermal is {watched}: nobody would be told"
+            yield Finding(FAILING, text, "systemctl restart pi-commerce-thermal, on the Pi")
         remedy = "see to its case, fan and place; it slows down at 80"
         if degrees is None or bits is None:
             what = "temperature" if degrees is None else "throttling"

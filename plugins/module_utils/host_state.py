@@ -23,6 +23,7 @@ MANAGED = (
     "/etc/*/*pi-commerce*",
     "/etc/*/*/*pi-commerce*",
     "/etc/systemd/system/*.d/*pi-commerce*",
+    "/etc/nut/*",
     "/etc/docker/daemon.json",
     "/etc/default/ufw",
     "/etc/ufw/*",

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import board_care
 import certificates
 import wireguard
 import yaml
@@ -310,6 +311,22 @@ RULES: dict[str, Rule] = {
         "a mapping of names (phone), each with url_secret, the name of a secret, perhaps a level (info...)",
         lambda targets: all(is_target(name, targets[name]) for name in targets),
     ),
+    "power_metrics_folder": _matching("an absolute path below another folder", r"/[^/\s]+(/[^/\s]+)+"),
+    "power_time_servers": _each(Rule("a host name or an address", is_host)),
+    "power_ups_drain_seconds": _whole(10, 3600),
+    "power_ups_driver": _matching(
+        "empty, or the name of one of NUT's drivers such as usbhid-ups", r"([a-z][a-z0-9_-]*)?"
+    ),
+    "power_ups_halt": _matching("a command in one line", r"\S[^\n]*"),
+    "power_ups_port": _matching("auto, a device, or a file, without blanks", r"[^\s\"]+"),
+    "power_ups_settings": Rule(
+        "a mapping of names of NUT's settings, each a text or a number",
+        lambda settings: all(
+            re.fullmatch(r"[A-Za-z][\w.-]*", str(name)) and re.fullmatch(r'[^"\n]*', str(settings[name]))
+            for name in settings
+        ),
+    ),
+    "power_watchdog_seconds": Rule("0, or a whole number from 5 to 300", lambda value: value == 0 or 5 <= value <= 300),
     "preflight_data_mount": _matching("empty or an absolute path", r"(/[^/\s]+)*"),
     "preflight_disk_min_mib": Rule("MiB, not negative", lambda value: value >= 0),
     "preflight_ram_min_mib": _MIB,
@@ -339,6 +356,19 @@ RULES: dict[str, Rule] = {
     "ssh_port": _whole(1, 65535),
     "ssh_port_before": _whole(1, 65535),
     "stack_wait_seconds": _whole(1, 86400),
+    "thermal_celsius": Rule(
+        "warm < high < critical and restore at least 5 below critical, whole numbers from 30 to 85", board_care.is_heat
+    ),
+    "thermal_every_seconds": _whole(5, 60),
+    "thermal_fan_curve": Rule(
+        "one to four steps {celsius (30 to 75), percent}, each hotter and no slower, the last with 100 percent",
+        board_care.is_curve,
+    ),
+    "thermal_fan_pin": _whole(board_care.PINS[0], board_care.PINS[-1]),
+    "thermal_hysteresis": _whole(1, 10),
+    "thermal_metrics_folder": _matching("an absolute path below another folder", r"/[^/\s]+(/[^/\s]+)+"),
+    "thermal_quiet_minutes": _whole(1, 1440),
+    "thermal_shed_seconds": _whole(15, 3600),
     "updates_healthy_minutes": _whole(1, 120),
     "updates_held": _each(
         _matching("a regular expression of letters, digits and [.+*?|()^$-]", r"[\w.+*?|()^$\[\]-]+")

@@ -56,8 +56,9 @@ ansible_facts:
     One fact C(pi): C(architecture), C(userland_bits), C(os_id), C(os_version), C(os_name), C(board), C(ram_mib),
     C(page_bytes), C(kernel), C(disk_free_mib), C(read_only), C(data_mounted), C(memory_cgroup), C(ipv6),
     C(wireguard_module), C(epoch_seconds), C(clock_synced), C(apt_mirror), C(systemd), C(python), C(body) (see
-    C(module_utils/board.py)), C(network) (see C(module_utils/network_state.py)), and the answers to what was asked:
-    C(servers) (C(kind), C(address), C(problem)) and C(ports) (C(address), C(problem)). An empty problem is none.
+    C(module_utils/board.py)), C(config_txt) (see C(module_utils/config_txt.py)), C(network) (see
+    C(module_utils/network_state.py)), and the answers to what was asked: C(servers) (C(kind), C(address), C(problem))
+    and C(ports) (C(address), C(problem)). An empty problem is none.
     Another, C(pi_state), holds what a converge would otherwise ask task by task, see C(module_utils/host_state.py).
   type: dict
   returned: always
@@ -71,7 +72,7 @@ import subprocess
 import time
 from typing import Any
 
-from ansible.module_utils import board, cut_off, endpoints, fitness, host_state, network_state
+from ansible.module_utils import board, config_txt, cut_off, endpoints, fitness, host_state, network_state
 from ansible.module_utils.apt_mirrors import host_mirrors
 from ansible.module_utils.basic import AnsibleModule
 
@@ -171,6 +172,7 @@ def gather(parameters: dict[str, Any]) -> dict[str, object]:
         "systemd": os.path.isdir("/run/systemd/system"),
         "python": platform.python_version(),
         "network": network_state.read(),
+        "config_txt": config_txt.facts(root),
         "servers": ask_servers(parameters, mirror),
         "ports": listen_problems(parameters["listen"]),
     }

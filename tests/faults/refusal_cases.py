@@ -62,6 +62,13 @@ INPUTS: dict[str, Case] = {
     "backup into the root folder": Case(
         ("backup_folder", "below another folder", "roles/backup"), {"backup_folder": "/"}
     ),
+    "unknown fan": Case(
+        ("thermal_fan", "ice_tower", "typhoon", "roles/thermal/meta/argument_specs.yml"), {"thermal_fan": "typhoon"}
+    ),
+    "impossible curve": Case(
+        ("thermal_fan_curve", "each hotter and no slower", "roles/thermal/meta/argument_specs.yml"),
+        {"thermal_fan_curve": [{"celsius": 60, "percent": 50}, {"celsius": 55, "percent": 100}]},
+    ),
     "log size": Case(("docker_log_max_size", "ten", "such as 10m", "roles/docker"), {"docker_log_max_size": "ten"}),
     "e-mail address": Case(
         ("n8n_owner_email", "owner.example", "an e-mail address", "roles/catalog"), {"n8n_owner_email": "owner.example"}

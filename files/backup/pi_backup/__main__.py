@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from . import alerts, jobs, plan, rebuild, restore, state
+from . import alerts, jobs, plan, rebuild, restore, settle, state
 from .drill import overdue, report, run, settings
 from .engine import Repository
 from .errors import BackupError, Busy, Refused
@@ -46,6 +46,7 @@ def parser() -> argparse.ArgumentParser:
             help="for one that is at it; default: leave this one out",
         )
     verbs.add_parser("status", help="how old what could be restored is; exit code 1 where something is wrong")
+    verbs.add_parser("settle", help="have the databases write down what they hold (pi-commerce-power)")
     snapshots = verbs.add_parser("snapshots", help="list the snapshots of a repository as JSON")
     snapshots.add_argument("repository")
     prune = verbs.add_parser("prune", help="thin out a repository by age (from the admin's side)")
@@ -166,6 +167,11 @@ def act(known: Plan, given: argparse.Namespace) -> int:
         lines, well = state.table(known)
         say("\n".join(lines))
         return DONE if well else WRONG
+    if given.verb == "settle":
+        problems = settle.settle(known)
+        for problem in problems:
+            print(f"settle: {problem}", file=sys.stderr)
+        return WRONG if problems else DONE
     if given.verb == "snapshots":
         found = Repository(known, given.repository).snapshots()
         say(json.dumps([{**vars(snapshot), "kind": snapshot.kind} for snapshot in found], indent=1))
