@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 import declared
 import pytest
 import storage_volumes as module
-from storage_volumes import Refused, layout, places, reading
 
-# It is what lets modules of this project be imported here.
+# isort: split
+# What was imported first lets it be found.
+from ansible.module_utils.storage import disk, layout, places, reading
+from ansible.module_utils.storage.layout import Refused
+
 assert declared.ROOT
 
 # What lsblk, wipefs, pvs and lvs of Debian 12 and 13 have said of a virtual disk.
-LSBLK = [
+LSBLK: list[dict[str, Any]] = [
     {
         **{"path": "/dev/vda", "type": "disk", "size": 4294967296, "serial": None, "uuid": "1-1", "ro": False},
         "mountpoints": ["/"],
@@ -62,7 +66,7 @@ class Programs:
 
 @pytest.fixture
 def programs(monkeypatch: pytest.MonkeyPatch) -> Programs:
-    monkeypatch.setattr(reading.shutil, "which", lambda name: f"/usr/sbin/{name}")
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/sbin/{name}")
     return Programs()
 
 
@@ -79,10 +83,10 @@ def test_what_is_on_a_disk_and_what_uses_it_is_read(programs: Programs) -> None:
     inner = {**part, "path": "/dev/mapper/old-data", "type": "lvm", "mountpoints": ["[SWAP]"]}
     programs.devices[1]["children"] = [{**part, "mountpoints": [None, "/media/old"], "children": [inner]}]
     programs.signatures = {"/dev/vdb": ["gpt", "PMBR"], "/dev/vdb1": ["ext4"]}
-    disk = read(programs).disk
-    assert disk is not None
-    assert disk.signatures == ("gpt on /dev/vdb", "PMBR on /dev/vdb", "ext4 on /dev/vdb1", "partition /dev/vdb1")
-    assert disk.users == (
+    found = read(programs).disk
+    assert found is not None
+    assert found.signatures == ("gpt on /dev/vdb", "PMBR on /dev/vdb", "ext4 on /dev/vdb1", "partition /dev/vdb1")
+    assert found.users == (
         "/dev/vdb1 is mounted on /media/old",
         "/dev/mapper/old-data is used as [SWAP]",
         "/dev/mapper/old-data is open on it",
@@ -93,9 +97,9 @@ def test_what_is_on_a_disk_and_what_uses_it_is_read(programs: Programs) -> None:
 def test_second_disk_with_its_number_or_its_volumes_is_seen(programs: Programs, key: str, value: str) -> None:
     programs.devices[1]["uuid"] = "4w63d7"
     programs.devices.append({**LSBLK[0], "path": "/dev/vdc", "mountpoints": [None], key: value})
-    disk = read(programs).disk
-    assert disk is not None
-    assert disk.twins == ("/dev/vdc",)
+    found = read(programs).disk
+    assert found is not None
+    assert found.twins == ("/dev/vdc",)
 
 
 def test_group_of_ours_is_told_from_others(programs: Programs) -> None:
@@ -110,17 +114,41 @@ def test_group_of_ours_is_told_from_others(programs: Programs) -> None:
 def test_label_without_a_group_holds_nothing(programs: Programs) -> None:
     programs.signatures = {"/dev/vdb": ["LVM2_member"]}
     programs.groups = [{**PV, "vg_name": "", "vg_tags": ""}]
-    disk = read(programs).disk
-    assert disk is not None
-    assert disk.signatures == ()
+    found = read(programs).disk
+    assert found is not None
+    assert found.signatures == ()
 
 
 def test_volumes_cannot_be_judged_without_lvm(programs: Programs, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading.shutil, "which", lambda name: None)
+    monkeypatch.setattr("shutil.which", lambda name: None)
     assert read(programs).groups == ()
     programs.signatures = {"/dev/vdb": ["LVM2_member"]}
     with pytest.raises(reading.NoTools):
         read(programs)
+
+
+@pytest.mark.skipif(not shutil.which("mkfs.ext4", path="/usr/sbin:/sbin"), reason="needs e2fsprogs")
+def test_file_system_is_looked_into_without_being_mounted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the plan makes one: with nothing in it, whole by its own check, and as large as its volume."""
+    monkeypatch.setenv("PATH", f"/usr/sbin:/sbin:{os.environ['PATH']}")
+    monkeypatch.setattr(module, "ENGLISH", {**os.environ, "LC_ALL": "C"})
+    device, size = str(tmp_path / "device"), 8 * layout.UNIT
+    with open(device, "wb") as image:
+        image.truncate(size)
+    for step in disk.volume("cache", layout.Volume(size), size, layout.EXTENT):
+        if step.command[0] in ("mkfs.ext4", "debugfs"):
+            module.run(*step.command[:-1], device)
+    found = reading.file_system(layout.Volume(size), device, module.run)
+    assert (found.type, found.file_system, found.entries) == ("ext4", size, ())
+    assert len(found.uuid) == 36
+    module.run("e2fsck", "-f", "-n", device)
+    module.run("debugfs", "-w", "-R", "mkdir image", device)
+    assert reading.file_system(layout.Volume(size), device, module.run).entries == ("image",)
+    os.truncate(device, size + 2 * layout.UNIT)
+    larger = found._replace(bytes=size + 2 * layout.UNIT, tags=(layout.MADE,))
+    [step] = disk.volume("cache", larger, larger.bytes, layout.EXTENT)
+    module.run(*step.command[:-1], device)
+    assert reading.file_system(larger, device, module.run).file_system == larger.bytes
 
 
 def test_size_of_a_folder_leaves_out_what_is_mounted_in_it(tmp_path: Path) -> None:
@@ -177,7 +205,7 @@ def test_folder_that_will_be_bound_is_copied_to_where_it_is_bound_from(old: Path
 
 def test_copy_that_is_not_like_what_was_copied_is_refused(old: Path, tmp_path: Path) -> None:
     target = tmp_path / "volume"
-    module.shutil.copytree(old, target, symlinks=True)
+    shutil.copytree(old, target, symlinks=True)
     module.same(str(old), str(target))
     (target / "image/layer").write_bytes(b"x" * 999)
     with pytest.raises(Refused, match="layer: its copy is not like it"):

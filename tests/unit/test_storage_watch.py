@@ -53,7 +53,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr(program, "run", found.run)
     monkeypatch.setattr(places, "read", lambda: found.found)
     monkeypatch.setattr(Place, "answers", lambda place: found.alive)
-    monkeypatch.setattr(program.shutil, "which", lambda name: f"/usr/local/sbin/{name}")
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/local/sbin/{name}")
     return found
 
 
