@@ -234,6 +234,8 @@ def copy(move: Move, folder: str, rows: list[layout.Row]) -> None:
             remove(os.path.join(target, name))
     names = sorted(set(os.listdir(move.mount.path)) - kept)
     sources = [os.path.join(move.mount.path, name) for name in names]
+    if not sources:
+        return
     run("cp", "--archive", "--one-file-system", "--target-directory", target, "--", *sources)
     shutil.copymode(move.mount.path, target)
     found = os.stat(move.mount.path)
