@@ -9,7 +9,7 @@ from declared import CannotRead, Step
 from checks.base import Check
 from checks.data import Databases, Schema, Workflows
 from checks.files import Files
-from checks.health import Backup, Certificates, Disk, Heat, Messages
+from checks.health import Backup, Certificates, Disk, Heat, Messages, Volumes
 from checks.host import Clock, Firmware, Identity, Kernel, Packages, People, Units, Watchdog
 from checks.network import Firewall
 from checks.services import Containers, Entrance, Memory
@@ -17,7 +17,7 @@ from checks.services import Containers, Entrance, Memory
 _PLAIN: tuple[type[Check], ...] = (
     *(Files, Identity, People, Packages, Units, Kernel, Firmware, Watchdog, Firewall),
     *(Containers, Entrance, Memory, Databases, Schema, Workflows),
-    *(Backup, Messages, Disk, Heat),
+    *(Backup, Messages, Volumes, Disk, Heat),
 )
 _TIMED: tuple[type[Certificates | Clock], ...] = (Certificates, Clock)
 # What some check understands.

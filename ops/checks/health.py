@@ -174,7 +174,8 @@ class Disk(Check):
 
     def question(self) -> str:
         """One line for each file system."""
-        paths = words(["/", "/var/lib/docker", self.value("backup_folder")])
+        own = ["/var/lib/docker", "/var/lib/docker/volumes", "/var/log/journal"]
+        paths = words(["/", *own, self.value("backup_folder")])
         return (
             f"set -eu\nset -- {paths}\n"
             'for path do shift; if [ -d "$path" ]; then set -- "$@" "$path"; fi; done\n'
@@ -202,6 +203,38 @@ class Disk(Check):
             percent = max(int(text.rstrip("%")) for text in (used, inodes) if text != "-")
             found.setdefault(f"{source} {free}", (target, percent, int(free)))
         return {target: (percent, free) for target, percent, free in found.values()}
+
+
+class Volumes(Check):
+    """Whether the volumes of the data's disk are mounted in their places, and can be written."""
+
+    name = "volumes"
+    actions = frozenset({"storage_volumes"})
+
+    def __init__(self, steps: list[Step]) -> None:
+        """Collect the places from the layout."""
+        super().__init__(steps)
+        rows = [row for step in self.of(*self.actions) for row in step.arguments["layout"] if row.get("path")]
+        self.places = list(dict.fromkeys(path for row in rows for path in (row["path"], *row.get("binds", []))))
+
+    def question(self) -> str:
+        """How each is mounted; a line without options is one that is not."""
+        shown = 'echo "$path $(findmnt --noheadings --first-only --output OPTIONS --mountpoint "$path")"'
+        return f"for path in {words(self.places)}; do {shown}; done" if self.places else ""
+
+    def judge(self, answer: Answer) -> Iterator[Finding]:
+        """Those that are missing or read-only."""
+        for line in answer.output.splitlines():
+            path, _, options = line.partition(" ")
+            if not options.strip():
+                remedy = "look at the disk's cable and power; pi-commerce-storage, on the Pi, says more"
+                yield Finding(FAILING, f"{path}: nothing is mounted", remedy)
+            elif "ro" in options.strip().split(","):
+                yield Finding(FAILING, f"{path}: is read-only", "look at dmesg, on the Pi, then restart it")
+
+    def summary(self, answer: Answer) -> str:
+        """How many."""
+        return f"{len(self.places)} mounted" if self.places else "no disk of their own (storage_disk)"
 
 
 class Heat(Check):

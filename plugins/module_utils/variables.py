@@ -196,6 +196,21 @@ def is_time_of_day(value: str) -> bool:
     return re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d", value) is not None
 
 
+def is_layout(rows: list[Mapping[str, Any]]) -> bool:
+    """Whether each volume of storage_layout has a name and shares above 0, and no name or path stands there twice."""
+    names = [row.get("name") for row in rows]
+    paths = [path for row in rows for path in (row.get("path"), *(row.get("binds") or [])) if path]
+    return (
+        (bool(paths) or not rows)
+        and all(re.fullmatch(IDENTIFIER, str(name)) for name in names)
+        and all(isinstance(path, str) and re.fullmatch(r"/[^/\s]+(/[^/\s]+)+", path) for path in paths)
+        and all(isinstance(row.get("shares"), Mapping) and row["shares"] for row in rows)
+        and all(isinstance(share, int) and share > 0 for row in rows for share in row["shares"].values())
+        and all(re.fullmatch(r"[0-7]{4}", str(row.get("mode", "0755"))) for row in rows)
+        and len({*names, *paths}) == len(names) + len(paths)
+    )
+
+
 def is_vpn_network(value: str, version: int, longest: int) -> bool:
     """Whether the text is a network of that IP version with room for members."""
     if not wireguard.is_network(value):
@@ -356,6 +371,16 @@ RULES: dict[str, Rule] = {
     "ssh_port": _whole(1, 65535),
     "ssh_port_before": _whole(1, 65535),
     "stack_wait_seconds": _whole(1, 86400),
+    "storage_disk": _matching(
+        "empty, or a whole disk below /dev/disk/by-id (not one of its partitions)",
+        r"(/dev/disk/by-id/(?!dm-|lvm-|md-)(?!\S*-part\d+$)[^/\s]+)?",
+    ),
+    "storage_erase_serial": _matching("empty, or a serial number without spaces", r"\S*"),
+    "storage_layout": Rule(
+        "empty, or a list of volumes, each with a name, shares and perhaps a path of its own; no two alike", is_layout
+    ),
+    "storage_reboot_hours": _whole(0, 720),
+    "storage_unmap_bridges": _each(_matching("vendor:product, such as 174c:55aa", r"[0-9a-f]{4}:[0-9a-f]{4}")),
     "thermal_celsius": Rule(
         "warm < high < critical and restore at least 5 below critical, whole numbers from 30 to 85", board_care.is_heat
     ),

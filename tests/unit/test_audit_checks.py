@@ -18,7 +18,7 @@ from audit_samples import CATALOG, CONTAINER, certificate
 from checks import make
 from checks.base import Check
 from checks.files import Files
-from checks.health import Backup, Certificates, Disk, Heat, Messages
+from checks.health import Backup, Certificates, Disk, Heat, Messages, Volumes
 from checks.host import Clock, Firmware, Identity, Kernel, Packages, People, Units, Watchdog
 from checks.network import Firewall
 from checks.services import Containers, Memory
@@ -298,6 +298,28 @@ def test_messages_that_wait(minutes: list[int], levels: list[str]) -> None:
 )
 def test_disks(line: str, levels: list[str]) -> None:
     assert [level for level, _ in judged(Disk([COMPOSE]), f"{line}\n{line}")] == levels
+
+
+STORAGE = step(
+    "storage_volumes",
+    layout=[{"name": "cache", "path": "/var/lib/docker", "binds": ["/var/lib/containerd"]}, {"name": "free"}],
+)
+
+
+@pytest.mark.parametrize(
+    ("output", "findings"),
+    [
+        ("/var/lib/docker rw,noatime\n/var/lib/containerd rw", []),
+        ("/var/lib/docker \n/var/lib/containerd rw", ["failing /var/lib/docker: nothing is mounted"]),
+        ("/var/lib/docker rw\n/var/lib/containerd ro,noatime", ["failing /var/lib/containerd: is read-only"]),
+    ],
+)
+def test_volumes(output: str, findings: list[str]) -> None:
+    assert [" ".join(pair) for pair in judged(Volumes([STORAGE]), output)] == findings
+
+
+def test_machine_without_a_disk_for_its_data_is_asked_nothing() -> None:
+    assert Volumes([COMPOSE]).question() == ""
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,7 @@ print(json.dumps({
     "swept": sorted(made["files"].swept),
     "packages": made["packages"].wanted,
     "name": made["identity"].host_name,
+    "places": made["volumes"].places,
     "links": made["identity"].links,
     "kernel": made["kernel"].wanted,
     "people": made["people"].question(),
@@ -110,6 +111,14 @@ def test_machine_that_was_never_set_up_is_told_so(unmade: Path) -> None:
     assert "secrets.vault.yml: lacks backup_far_password, backup_near_password, " in refused.stderr
     assert ", far_access, n8n_db_password" in refused.stderr
     assert "run site.yml first" in refused.stderr
+
+
+def test_disk_for_the_data_is_looked_at_where_one_is_declared(state: Path) -> None:
+    assert "/etc/pi-commerce/storage/settings.json" not in wanted(state)["files"]
+    found = wanted(state, storage_disk="/dev/disk/by-id/usb-Maker_Disk_1-0:0")
+    assert "/etc/systemd/system/docker.service.d/pi-commerce-storage.conf" in found["files"]
+    assert "lvm2" in found["packages"]
+    assert "/var/lib/docker/volumes" in found["places"]
 
 
 def test_everything_is_read_from_the_plays(state: Path) -> None:
