@@ -186,7 +186,7 @@ def is_target(name: Any, value: Any) -> bool:
 def is_sysctl(values: Mapping[Any, Any]) -> bool:
     """Whether each name is one of a kernel setting, and each value fits into a line."""
     return all(
-        re.fullmatch(r"[a-z0-9_-]+(\.[A-Za-z0-9_-]+)+", str(name)) and re.fullmatch(r"[^\n]+", str(value))
+        re.fullmatch(r"[a-z0-9_][a-z0-9_-]*(\.[A-Za-z0-9_-]+)+", str(name)) and re.fullmatch(r"[^\n]+", str(value))
         for name, value in values.items()
     )
 
