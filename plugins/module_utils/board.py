@@ -1,7 +1,8 @@
 """What the board below a root folder tells about itself: power, heat, boot medium, USB disks, network sockets.
 
 What cannot be read is None, never a healthy-looking value. Standard library alone, Python 3.9. Nothing here follows a
-link out of the root, so recorded files can stand in for a board.
+link out of the root, so recorded files can stand in for a board. The program that watches the board (`files/thermal`)
+gets this very file.
 """
 
 from __future__ import annotations
@@ -10,17 +11,43 @@ import glob
 import os
 import re
 import subprocess
+from typing import NamedTuple
 
-# Bits of get_throttled, for now; the same since the board was started are 16 bits higher.
-THROTTLED = {0: "under-voltage", 1: "frequency capped", 2: "throttled", 3: "at its soft temperature limit"}
-UNDER_VOLTAGE = 1 << 0
-SLOWED = 1 << 1 | 1 << 2 | 1 << 3
+SUPPLY = "use the board's own power supply (a Pi 4: 5.1 V, 3 A) and a short cable; an SSD may want one of its own"
+COOLING = "see to its fan, heat sink and place: it slows down from 80 degrees Celsius on"
+
+
+class Bit(NamedTuple):
+    """One of get_throttled: which, in words, and what helps."""
+
+    number: int
+    words: str
+    remedy: str
+
+    @property
+    def value(self) -> int:
+        """The bit alone, for now; the same since the board was started is SINCE_START higher."""
+        return 1 << self.number
+
+
+BITS = {
+    "under_voltage": Bit(0, "too little voltage", SUPPLY),
+    "frequency_capped": Bit(1, "frequency capped", COOLING),
+    "throttled": Bit(2, "throttled", COOLING),
+    "soft_limit": Bit(3, "at its soft temperature limit", COOLING),
+}
+UNDER_VOLTAGE = BITS["under_voltage"].value
+SLOWED = sum(bit.value for bit in BITS.values()) - UNDER_VOLTAGE
 # All of them: what makes a board unfit for load.
 NOW = UNDER_VOLTAGE | SLOWED
 SINCE_START = 16
-# The firmware's own tool, where the system has it.
+# The firmware's own tool, where the system has it, and where the kernel tells the same: that has changed with kernels.
 VCGENCMD = "usr/bin/vcgencmd"
 TOOL_SECONDS = 5
+THROTTLED = ("sys/devices/platform/*/*firmware*/get_throttled", "sys/devices/platform/*firmware*/get_throttled")
+TEMPERATURE = "sys/class/thermal/thermal_zone0/temp"
+# A sensor that says less or more is broken.
+PLAUSIBLE = (-40.0, 125.0)
 # USB's class of disks, in hexadecimal.
 MASS_STORAGE = "08"
 ETHERNET = "1"
@@ -109,14 +136,15 @@ def throttled(root: str) -> int | None:
     The firmware's tool is asked first: the kernel's file is going away, and the first to read it has a warning with a
     stack trace put into the log.
     """
-    found = re.fullmatch(r"throttled=(0x[0-9a-fA-F]+)", ask_firmware(root, "get_throttled"))
-    if found:
-        return int(found[1], 16)
-    for path in named(root, "sys/devices/platform/soc*/*firmware/get_throttled"):
-        bits = text(root, path) or ""
-        if re.fullmatch(r"(0x)?[0-9a-fA-F]+", bits):
-            return int(bits, 16)
-    return None
+    bits = throttled_bits(ask_firmware(root, "get_throttled"))
+    told = (text(root, path) or "" for pattern in THROTTLED for path in named(root, pattern))
+    return bits if bits is not None else next((bits for bits in map(throttled_bits, told) if bits is not None), None)
+
+
+def throttled_bits(told: str) -> int | None:
+    """The figure in what the firmware's tool or the kernel says."""
+    found = re.fullmatch(r"(?:throttled=)?(?:0x)?([0-9a-fA-F]+)", told.strip())
+    return int(found[1], 16) if found else None
 
 
 def slowed_down(bits: int | None) -> bool:
@@ -151,8 +179,13 @@ def under_voltage(root: str) -> bool | None:
 
 def celsius(root: str) -> float | None:
     """Temperature of the processor."""
-    thousandths = number(root, "sys/class/thermal/thermal_zone0/temp")
-    return None if thousandths is None else thousandths / 1000
+    return degrees(text(root, TEMPERATURE) or "")
+
+
+def degrees(told: str) -> float | None:
+    """Degrees Celsius in what the kernel says, in thousandths; None for what no sensor can mean."""
+    found = int(told) / 1000 if re.fullmatch(r"-?\d+", told.strip()) else None
+    return found if found is not None and PLAUSIBLE[0] <= found <= PLAUSIBLE[1] else None
 
 
 def megahertz(root: str) -> tuple:

@@ -10,11 +10,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import board
+from board import COOLING, SUPPLY
 from preflight import Facts, Finding
 
 CONFIG, CMDLINE = "/boot/firmware/config.txt", "/boot/firmware/cmdline.txt"
-SUPPLY = "use the board's own power supply (a Pi 4: 5.1 V, 3 A) and a short cable; an SSD may want one of its own"
-COOLING = "see to its fan, heat sink and place: it slows down from 80 degrees Celsius on"
 TOOL = "install the firmware's tool (vcgencmd: package raspi-utils or libraspberrypi-bin)"
 # Graphics and firmware take some of it.
 LEAST_SHARE_OF_MEMORY = 0.8
@@ -65,7 +64,7 @@ def _unknown(check: str, remedy: str) -> Finding:
 
 def _names(bits: int) -> str:
     """What bits 0 to 3 say, in words."""
-    return ", ".join(text for bit, text in board.THROTTLED.items() if bits & 1 << bit)
+    return ", ".join(bit.words for bit in board.BITS.values() if bits & bit.value)
 
 
 def _memory(used: int | None, soldered: int | None) -> Finding:

@@ -13,7 +13,7 @@ from docker.models.containers import Container
 from passlib.hash import bcrypt
 from redis_server import LABELS, image_of, wait_until
 
-PROGRAM = (ROOT / "files/backup/pi_backup", ROOT / "files/locks/pi_locks")
+PROGRAM = (ROOT / "files/backup/pi_backup", ROOT / "files/common/pi_common")
 FOLDER = "/var/backups/pi-commerce"
 SECRETS = "/etc/pi-commerce/backup/secrets"
 PLAN = "/etc/pi-commerce/backup/plan.json"

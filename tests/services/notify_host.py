@@ -14,7 +14,7 @@ from automation_stack import ROOT
 from docker import DockerClient
 from redis_server import LABELS, image_of, wait_until
 
-PROGRAM = (ROOT / "files/notify/pi_notify", ROOT / "files/locks/pi_locks")
+PROGRAM = (ROOT / "files/notify/pi_notify", ROOT / "files/common/pi_common")
 REMOTE = Path(__file__).parent
 FOLDER = "/var/lib/pi-commerce/notify"
 SETTINGS = "/etc/pi-commerce/notify/settings.json"

@@ -37,7 +37,7 @@ class Pi:
         """Start all of it."""
         inside = {
             "files/ddns/pi_ddns": "/usr/local/lib/pi-commerce/ddns/pi_ddns",
-            "files/locks/pi_locks": "/usr/local/lib/pi-commerce/ddns/pi_locks",
+            "files/common/pi_common": "/usr/local/lib/pi-commerce/ddns/pi_common",
             "files/entrance": "/usr/local/lib/pi-commerce/entrance",
             "tests": "/srv/tests",
         }

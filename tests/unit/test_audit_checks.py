@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import config_txt
@@ -329,7 +330,7 @@ def test_machine_without_a_disk_for_its_data_is_asked_nothing() -> None:
         ("70500\n0", ["warning 70.5 degrees Celsius"]),
         ("82000\n0", ["failing 82.0 degrees Celsius"]),
         ("48199\n4", ["failing throttled"]),
-        ("48199\n10000", ["warning was too little voltage since it was started"]),
+        ("48199\n10000", ["warning too little voltage at some time since it was started"]),
         ("48199\n", ["unknown throttling cannot be read"]),
         ("\n0", ["unknown temperature cannot be read"]),
         ("48199\n0\nactive", []),
@@ -338,6 +339,30 @@ def test_machine_without_a_disk_for_its_data_is_asked_nothing() -> None:
 )
 def test_heat(output: str, findings: list[str]) -> None:
     assert [" ".join(pair) for pair in judged(Heat([COMPOSE]), output)] == findings
+
+
+def test_heat_is_asked_of_the_firmware_first_and_of_the_kernel_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check = Heat([COMPOSE])
+    monkeypatch.setattr(check, "value", lambda name: f"{tmp_path}/")
+
+    def asked() -> tuple[float | None, int | None]:
+        return check.read(
+            Answer(0, subprocess.run(["sh", "-c", check.question()], stdout=subprocess.PIPE, text=True).stdout)
+        )
+
+    assert asked() == (None, None)
+    for path, text in (
+        ("sys/class/thermal/thermal_zone0/temp", "48199\n"),
+        ("sys/devices/platform/soc@1/soc@1:firmware/get_throttled", "4\n"),
+        ("usr/bin/vcgencmd", "#!/bin/sh\necho throttled=0x50005\n"),
+    ):
+        (tmp_path / path).parent.mkdir(parents=True)
+        (tmp_path / path).write_text(text)
+    assert asked() == (48.199, 4)
+    (tmp_path / "usr/bin/vcgencmd").chmod(0o755)
+    assert asked() == (48.199, 0x50005)
 
 
 @pytest.mark.parametrize(

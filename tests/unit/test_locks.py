@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pi_locks
 import plays
 import pytest
 from pi_backup import __main__ as backup
 from pi_backup import alerts, jobs, plan, state
+from pi_common import locks
 
 
 class BusyError(Exception):
@@ -21,8 +21,9 @@ class BusyError(Exception):
 
 
 HOLD = """
-import pathlib, sys, time, pi_locks
-with pi_locks.held(pathlib.Path(sys.argv[1]), RuntimeError(), shared=sys.argv[2] == "shared"):
+import pathlib, sys, time
+from pi_common import locks
+with locks.held(pathlib.Path(sys.argv[1]), RuntimeError(), shared=sys.argv[2] == "shared"):
     print("held", flush=True)
     time.sleep(60)
 """
@@ -32,7 +33,7 @@ with pi_locks.held(pathlib.Path(sys.argv[1]), RuntimeError(), shared=sys.argv[2]
 def somebody(path: Path, how: str) -> Iterator[subprocess.Popen[str]]:
     """Another process that holds the lock, `shared` or `alone`."""
     command = [sys.executable, "-c", HOLD, str(path), how]
-    environment = {"PYTHONPATH": str(plays.ROOT / "files/locks")}
+    environment = {"PYTHONPATH": str(plays.ROOT / "files/common")}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
         try:
             assert process.stdout is not None
@@ -45,7 +46,7 @@ def somebody(path: Path, how: str) -> Iterator[subprocess.Popen[str]]:
 def taken(path: Path, seconds: float = 0, *, shared: bool = False) -> bool:
     """Whether the lock can be had."""
     try:
-        with pi_locks.held(path, BusyError(), seconds, shared=shared):
+        with locks.held(path, BusyError(), seconds, shared=shared):
             return True
     except BusyError:
         return False
@@ -74,7 +75,7 @@ def test_wait_ends(tmp_path: Path) -> None:
 
 
 def test_what_fails_inside_is_not_taken_for_busy(tmp_path: Path) -> None:
-    with pytest.raises(ZeroDivisionError), pi_locks.held(tmp_path / "lock", BusyError()):
+    with pytest.raises(ZeroDivisionError), locks.held(tmp_path / "lock", BusyError()):
         raise ZeroDivisionError
     assert taken(tmp_path / "lock")
 
@@ -84,7 +85,7 @@ def test_nothing_moves_data_while_the_machine_is_updated(
     verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lock = tmp_path / "at-work.lock"
-    monkeypatch.setattr(pi_locks, "AT_WORK", lock)
+    monkeypatch.setattr(locks, "AT_WORK", lock)
     monkeypatch.setattr(backup, "LOCK_SECONDS", 0)
     monkeypatch.setattr(plan, "load", lambda _path: None)
     monkeypatch.setattr(alerts, "tell", lambda _plan: None)
@@ -101,7 +102,7 @@ def test_backups_run_beside_each_other_and_no_update_beside_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lock = tmp_path / "at-work.lock"
-    monkeypatch.setattr(pi_locks, "AT_WORK", lock)
+    monkeypatch.setattr(locks, "AT_WORK", lock)
     monkeypatch.setattr(plan, "load", lambda _path: None)
     monkeypatch.setattr(alerts, "tell", lambda _plan: None)
     seen: list[tuple[bool, bool]] = []

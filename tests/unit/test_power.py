@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pi_common.programs import DONE, REFUSED, WRONG
 from pi_power import __main__ as program
 
 ON_LINE = "battery.charge: 100\nbattery.runtime: 3600\nups.status: OL CHRG\n"
@@ -84,7 +85,7 @@ def pi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pi:
 def test_power_cut_is_told_once_and_its_end(pi: Pi) -> None:
     for text in (ON_LINE, ON_BATTERY, ON_BATTERY, LOW, LOW, ON_LINE, ON_LINE):
         pi.ups(text)
-        assert pi.run("look") == program.DONE
+        assert pi.run("look") == DONE
     assert pi.told() == ["The shop runs on battery", "The battery is low", "The mains are back"]
 
 
@@ -98,14 +99,14 @@ def test_ups_that_does_not_answer_is_told_of_and_counts_as_unknown(pi: Pi) -> No
     text = (pi.folder / "power.prom").read_text()
     assert 'pi_power_ups_status{flag="OL"} NaN' in text
     assert "pi_power_battery_percent NaN" in text
-    assert pi.run("status") == program.WRONG
+    assert pi.run("status") == WRONG
     pi.ups(ON_LINE)
     pi.run("look")
     text = (pi.folder / "power.prom").read_text()
     assert 'pi_power_ups_status{flag="OL"} 1' in text
     assert 'pi_power_ups_status{flag="OB"} 0' in text
     assert "pi_power_battery_percent 100" in text
-    assert pi.run("status") == program.DONE
+    assert pi.run("status") == DONE
 
 
 def test_battery_that_wears_out_is_told_of(pi: Pi) -> None:
@@ -127,17 +128,17 @@ DOWN = [
 
 
 def test_shop_is_drained_and_saved_before_the_machine_ends(pi: Pi) -> None:
-    assert pi.run("down") == program.DONE
+    assert pi.run("down") == DONE
     assert pi.calls == DOWN
 
 
 def test_everything_comes_back_at_the_next_boot_databases_first(pi: Pi) -> None:
     pi.run("down")
-    assert pi.run("up") == program.DONE
+    assert pi.run("up") == DONE
     started = [call for call in pi.calls if call.startswith("docker start")]
     assert started == [f"docker start shop-{name}-1" for name in reversed(SERVICES)]
     assert not (pi.folder / "state/stopped.json").exists()
-    assert pi.run("up") == program.DONE
+    assert pi.run("up") == DONE
     assert len([call for call in pi.calls if call.startswith("docker start")]) == len(SERVICES)
 
 
@@ -154,14 +155,14 @@ def test_what_did_not_run_is_neither_stopped_nor_started(pi: Pi) -> None:
 @pytest.mark.parametrize("broken", ["docker", "pi-commerce-backup", "pi-commerce-notify"])
 def test_machine_ends_whatever_fails(pi: Pi, broken: str) -> None:
     pi.put(broken, "echo no >&2; exit 1")
-    assert pi.run("down") == program.DONE
+    assert pi.run("down") == DONE
     assert pi.calls[-1] == "halt-now --force"
 
 
 def test_machine_ends_although_nothing_can_be_written(pi: Pi) -> None:
     (pi.folder / "file").touch()
     pi.configure(folder=str(pi.folder / "file/state"))
-    assert pi.run("down") == program.DONE
+    assert pi.run("down") == DONE
     assert pi.calls == DOWN
 
 
@@ -179,7 +180,7 @@ def test_service_that_does_not_end_costs_the_others_their_time_and_not_the_datab
     pi.configure(drain_seconds=1)
     pi.put("docker", 'case "$*" in "stop shop-proxy-1") exec sleep 20;; esac')
     began = time.monotonic()
-    assert pi.run("down") == program.DONE
+    assert pi.run("down") == DONE
     assert time.monotonic() - began < 10
     assert [call for call in pi.calls if call.startswith(("docker stop", "pi-commerce-b", "halt"))] == DOWN[1:]
 
@@ -187,16 +188,16 @@ def test_service_that_does_not_end_costs_the_others_their_time_and_not_the_datab
 def test_service_that_does_not_come_back_is_said_and_tried_again(pi: Pi, capsys: pytest.CaptureFixture[str]) -> None:
     pi.run("down")
     pi.put("docker", 'case "$*" in "start shop-n8n-1") echo broken >&2; exit 1;; esac')
-    assert pi.run("up") == program.WRONG
-    assert "docker start shop-n8n-1: broken" in capsys.readouterr().err
+    assert pi.run("up") == WRONG
+    assert "docker start shop-n8n-1: ended with 1: broken" in capsys.readouterr().err
     assert "docker start shop-proxy-1" in pi.calls
     pi.put("docker")
-    assert pi.run("up") == program.DONE
+    assert pi.run("up") == DONE
 
 
 @pytest.mark.parametrize("content", ["{", "{}"])
 def test_settings_that_are_none_are_refused(pi: Pi, content: str, capsys: pytest.CaptureFixture[str]) -> None:
     (pi.folder / "settings.json").write_text(content)
-    assert pi.run("down") == program.REFUSED
+    assert pi.run("down") == REFUSED
     assert "run site.yml" in capsys.readouterr().err
     assert pi.calls == []

@@ -298,7 +298,7 @@ SOAK = {"seconds": 600, "bits": 0, "celsius": 61.3, "mhz": 1800, "nominal_mhz": 
         # What was set before the load is told by "throttling".
         ({"bits": 0x50000}, "pass", "600 s"),
         ({"bits": 0x4, "seconds": 40}, "refuse", "throttled"),
-        ({"bits": 0x1}, "refuse", "under-voltage"),
+        ({"bits": 0x1}, "refuse", "too little voltage"),
         ({"mhz": 600}, "refuse", "it was slowed down"),
         ({"celsius": 80.0}, "refuse", "80.0 degrees"),
         ({"bits": None, "mhz": None}, "refuse", "unknown"),

@@ -11,10 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pi_locks
 import pytest
-from pi_updates import alerts, engine, machine, reboots, settings
-from pi_updates.errors import Busy, Refused, UpdateError
+from pi_common import alerts, locks, restarts
+from pi_common.errors import Busy, PiError, Refused
+from pi_updates import engine, machine, reboots, settings
 from pi_updates.settings import Settings
 
 NIGHT = time.mktime((2030, 6, 1, 4, 30, 0, 0, 0, -1))
@@ -25,12 +25,13 @@ DAY = 86400
 @pytest.fixture
 def known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """Settings of a machine that wants a restart and has nothing against it."""
-    monkeypatch.setattr(pi_locks, "AT_WORK", tmp_path / "at-work.lock")
-    monkeypatch.setattr(alerts, "PROGRAM", tmp_path / "nobody")
+    monkeypatch.setattr(locks, "AT_WORK", tmp_path / "at-work.lock")
+    monkeypatch.setattr(alerts, "PROGRAM", "nobody")
     monkeypatch.setattr(machine, "reasons", lambda: ["linux-image-rpi-v8"])
     monkeypatch.setattr(machine, "uptime", lambda: 30.0 * DAY)
     monkeypatch.setattr(machine, "sessions", lambda: 0)
-    monkeypatch.setattr(machine, "packages_at_work", lambda: False)
+    monkeypatch.setattr(restarts, "packages_at_work", lambda: False)
+    monkeypatch.setattr(restarts, "GONE_SECONDS", 0)
     monkeypatch.setattr(machine, "updated", lambda: NIGHT - 3600)
     monkeypatch.setattr(machine, "failed_units", list)
     monkeypatch.setattr(machine, "outdated", list)
@@ -56,8 +57,7 @@ def known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
     """Commands that would have been run; a restart ends the process."""
     found: list[tuple[str, ...]] = []
-    monkeypatch.setattr(reboots, "run", lambda *words, **_: found.append(words))
-    monkeypatch.setattr(reboots.restart, "__defaults__", (lambda _seconds: None, lambda: NIGHT))
+    monkeypatch.setattr(restarts, "run", lambda *words, **_: found.append(words))
     return found
 
 
@@ -70,7 +70,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
 
 
 def test_restarts_in_the_window(known: Settings, calls: list[tuple[str, ...]]) -> None:
-    with pytest.raises(UpdateError, match="still there"):
+    with pytest.raises(PiError, match="still there"):
         reboots.look(known, NIGHT)
     assert calls == [("systemctl", "reboot")]
     assert "rebooting" not in reboots.state(known), "the next start would be taken for this one"
@@ -78,7 +78,7 @@ def test_restarts_in_the_window(known: Settings, calls: list[tuple[str, ...]]) -
 
 OBSTACLES: list[tuple[str, Callable[[pytest.MonkeyPatch], Any], str]] = [
     ("logged in", lambda patch: patch.setattr(machine, "sessions", lambda: 1), "somebody is logged in"),
-    ("packages", lambda patch: patch.setattr(machine, "packages_at_work", lambda: True), "packages are being"),
+    ("packages", lambda patch: patch.setattr(restarts, "packages_at_work", lambda: True), "packages are being"),
     ("just started", lambda patch: patch.setattr(machine, "uptime", lambda: 600.0), "not long ago"),
 ]
 
@@ -103,8 +103,8 @@ def test_not_outside_the_window_and_not_where_it_is_off(known: Settings, calls: 
 
 
 def test_never_while_data_is_moved(known: Settings, calls: list[tuple[str, ...]]) -> None:
-    with pi_locks.held(pi_locks.AT_WORK, Busy(), shared=True):
-        assert "a backup, a drill or a restore is at work" in reboots.look(known, NIGHT)
+    with locks.held(locks.AT_WORK, Busy(), shared=True):
+        assert "a backup, a drill, a restore or an upgrade is at work" in reboots.look(known, NIGHT)
     assert calls == []
 
 
@@ -112,12 +112,12 @@ def test_nothing_begins_to_move_data_once_the_restart_has_begun(
     known: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def restarting(*_: str, **__: float) -> None:
-        with pi_locks.held(pi_locks.AT_WORK, Busy("too late"), shared=True):
+        with locks.held(locks.AT_WORK, Busy("too late"), shared=True):
             pass
 
-    monkeypatch.setattr(reboots, "run", restarting)
+    monkeypatch.setattr(restarts, "run", restarting)
     with pytest.raises(Busy, match="too late"):
-        reboots.restart(known, ["kernel"], lambda _seconds: None)
+        reboots.restart(known, ["kernel"])
 
 
 def test_nothing_wanted_is_nothing_done(
@@ -182,7 +182,7 @@ def test_after_a_restart_of_ours_all_is_looked_at(known: Settings, told: list[tu
     reboots.remember(known, rebooting=NIGHT, because=["linux-image-rpi-v8"])
     assert reboots.booted(known, NIGHT + 60) == []
     assert reboots.state(known)["rebooted"] == NIGHT + 60
-    assert [words[3] for words in told if "--level" in words] == ["info"]
+    assert [words[1] for words in told if words[0] == "--level"] == ["info"]
     assert "pi_updates_unwell 0" in known.metrics.read_text()
 
 
@@ -260,17 +260,18 @@ with open(sys.argv[1], "a") as lock:
 """
 
 
-def test_apt_at_work_is_noticed(tmp_path: Path) -> None:
+def test_apt_at_work_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It locks as dpkg does."""
     write(tmp_path, "var/lib/dpkg/lock-frontend")
-    assert not machine.packages_at_work(tmp_path)
+    monkeypatch.setattr(restarts, "DPKG", tmp_path / "var/lib/dpkg/lock-frontend")
+    assert not restarts.packages_at_work()
     command = [sys.executable, "-c", APT, str(tmp_path / "var/lib/dpkg/lock-frontend")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as apt:
         assert apt.stdout is not None
         assert apt.stdout.readline() == "locked\n"
-        assert machine.packages_at_work(tmp_path)
+        assert restarts.packages_at_work()
         apt.kill()
-    assert not machine.packages_at_work(tmp_path)
+    assert not restarts.packages_at_work()
 
 
 def test_reasons_are_packages_and_programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

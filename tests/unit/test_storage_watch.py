@@ -7,6 +7,8 @@ import time
 from pathlib import Path
 
 import pytest
+from pi_common import alerts, commands, locks, restarts
+from pi_common.errors import Busy, PiError
 from pi_storage import __main__ as program
 from pi_storage import places
 from pi_storage.places import Place
@@ -36,7 +38,7 @@ class World:
         self.services: dict[str, str] = {}
         self.asked: list[str] = []
 
-    def run(self, *command: str, text: str = "") -> str:
+    def run(self, *command: str, text: str = "", seconds: float = 0) -> str:
         self.asked.append(" ".join(command))
         if command[:2] == ("systemctl", "show"):
             return self.services.get(command[-1], "")
@@ -48,9 +50,13 @@ class World:
 
 
 @pytest.fixture
-def world(monkeypatch: pytest.MonkeyPatch) -> World:
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     found = World()
-    monkeypatch.setattr(program, "run", found.run)
+    for module in (commands, alerts, restarts):
+        monkeypatch.setattr(module, "run", found.run)
+    monkeypatch.setattr(locks, "AT_WORK", tmp_path / "at-work.lock")
+    monkeypatch.setattr(restarts, "DPKG", tmp_path / "dpkg")
+    monkeypatch.setattr(restarts, "GONE_SECONDS", 0)
     monkeypatch.setattr(places, "read", lambda: found.found)
     monkeypatch.setattr(Place, "answers", lambda place: found.alive)
     monkeypatch.setattr("shutil.which", lambda name: f"/usr/local/sbin/{name}")
@@ -96,34 +102,38 @@ def test_device_that_is_gone_does_not_answer_and_a_file_with_content_does(tmp_pa
 
 def test_disk_that_is_well_is_left_alone(world: World, watch: program.Watch) -> None:
     world.found = [CACHE]
-    assert watch.look() == ""
+    assert watch.look() == program.Found()
     watch.tell("")
     assert not [command for command in world.asked if "show" not in command]
 
 
 def test_nothing_is_watched_where_nothing_is_declared(world: World, tmp_path: Path) -> None:
-    assert program.Watch(tmp_path / "no-disk", 6, tmp_path).look() == ""
+    assert program.Watch(tmp_path / "no-disk", 6, tmp_path).look() == program.Found()
 
 
 def test_missing_disk_is_told_and_nothing_is_started(world: World, watch: program.Watch) -> None:
     watch.disk.unlink()
     world.found = [MISSING]
-    problem = watch.look()
+    problem, restart = watch.look()
     assert "is not there" in problem
+    assert not restart
     watch.tell(problem)
     assert [command for command in world.asked if "systemctl start" in command] == []
-    assert world.asked[-1].startswith("pi-commerce-notify --level critical --key storage ")
+    assert world.asked[-1].startswith("pi-commerce-notify --key storage --level critical ")
+    asked = len(world.asked)
+    watch.tell(problem)
+    assert len(world.asked) == asked, "once"
 
 
 def test_disk_that_comes_back_is_mounted_and_what_waited_is_started(world: World, watch: program.Watch) -> None:
     watch.tell("it was away")
     world.found, world.after = [MISSING], [CACHE]
     world.services = {"docker.service": NEVER, "containerd.service": NEVER, "docker.socket": DISABLED}
-    assert watch.look() == ""
+    assert watch.look() == program.Found()
     assert "systemctl start var-lib-docker.mount" in world.asked
     assert world.asked[-1] == "systemctl start containerd.service docker.service"
     watch.tell("")
-    assert "pi-commerce-notify --clear --key storage" in world.asked
+    assert "pi-commerce-notify --key storage --clear" in world.asked
     world.asked.clear()
     watch.tell("")
     assert world.asked == []
@@ -131,39 +141,60 @@ def test_disk_that_comes_back_is_mounted_and_what_waited_is_started(world: World
 
 def test_service_that_somebody_has_stopped_stays_down(world: World, watch: program.Watch) -> None:
     world.found, world.services = [CACHE], {"docker.service": STOPPED}
-    assert watch.look() == ""
+    assert watch.look() == program.Found()
     assert not [command for command in world.asked if "systemctl start" in command]
 
 
 def test_volume_that_cannot_be_mounted_is_named(world: World, watch: program.Watch) -> None:
     world.found = [MISSING]
-    assert "/var/lib/docker: cannot be mounted" in watch.look()
+    assert "/var/lib/docker: cannot be mounted" in watch.look().problem
 
 
 def test_read_only_volume_is_named(world: World, watch: program.Watch) -> None:
     world.found = [Place(CACHE.path, CACHE.wanted, CACHE.source, read_only=True)]
-    assert "/var/lib/docker: read-only" in watch.look()
+    assert "/var/lib/docker: read-only" in watch.look().problem
+
+
+def pulled(world: World, watch: program.Watch) -> program.Found:
+    """A look at a disk that was gone for a moment, and what follows."""
+    world.found, world.alive = [CACHE], False
+    found = watch.look()
+    if found.restart:
+        with pytest.raises(PiError, match="still there"):
+            watch.restart()
+    return found
 
 
 def test_disk_that_was_pulled_restarts_the_machine_once_it_is_back(world: World, watch: program.Watch) -> None:
-    world.found, world.alive = [CACHE], False
     watch.disk.unlink()
-    assert "is not there" in watch.look()
+    assert "is not there" in pulled(world, watch).problem
     assert "systemctl reboot" not in world.asked
     watch.disk.touch()
-    assert "restarts now" in watch.look()
+    assert "is restarted" in pulled(world, watch).problem
     assert world.asked.count("systemctl reboot") == 1
     # It is pulled again at once: not more often than once in so many hours.
-    assert "less than 6 hours ago" in watch.look()
+    assert "less than 6 hours ago" in pulled(world, watch).problem
     assert world.asked.count("systemctl reboot") == 1
-    mark = watch.state / "rebooted"
     old = time.time() - 7 * 3600
-    os.utime(mark, (old, old))
-    assert "restarts now" in watch.look()
+    os.utime(watch.mark, (old, old))
+    assert "is restarted" in pulled(world, watch).problem
+
+
+def test_machine_is_not_restarted_under_somebody_who_is_at_work(
+    world: World, watch: program.Watch, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As pi-commerce-updates does it: neither backup nor installation is cut off. It looks again in a minute."""
+    with locks.held(locks.AT_WORK, Busy(), shared=True):
+        watch.restart()
+    monkeypatch.setattr(restarts, "packages_at_work", lambda: True)
+    watch.restart()
+    assert "systemctl reboot" not in world.asked
+    assert not watch.mark.exists()
+    assert "not yet: packages are being installed" in capsys.readouterr().err
 
 
 def test_machine_is_never_restarted_where_that_is_not_wanted(world: World, watch: program.Watch) -> None:
-    world.found, world.alive = [CACHE], False
     watch.reboot_hours = 0
-    assert "Restart the machine" in watch.look()
-    assert "systemctl reboot" not in world.asked
+    found = pulled(world, watch)
+    assert "Restart the machine" in found.problem
+    assert not found.restart

@@ -10,11 +10,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+import board
 import heat_curve
 import pytest
-from pi_body import files
+from pi_common import files
+from pi_common.programs import DONE, REFUSED, WRONG
 from pi_thermal import __main__ as program
-from pi_thermal import board, fan, heat
+from pi_thermal import fan, heat, reading
 
 SENSOR = "sys/class/thermal/thermal_zone0/temp"
 FIRMWARE = "sys/devices/platform/soc/soc:firmware/get_throttled"
@@ -82,7 +84,7 @@ class Pi:
         """A look at a board that tells this, some seconds after the last."""
         self.board(celsius, throttled)
         self.clock += EVERY
-        assert self.run() == program.DONE
+        assert self.run() == DONE
 
     @property
     def calls(self) -> list[str]:
@@ -118,7 +120,7 @@ def test_recorded_afternoon_is_told_acted_upon_and_over_once_each(pi: Pi) -> Non
         "The Pi is too hot",
         "n8n was stopped because the Pi is too hot",
         "limiter was stopped because the Pi is too hot",
-        "The Pi has a problem: it is throttled",
+        "The Pi has a problem: throttled",
         "The Pi has a problem: too little voltage",
         "limiter runs again",
         "n8n runs again",
@@ -180,13 +182,13 @@ def test_unknown_is_never_cool(pi: Pi) -> None:
     pi.look(None, None)
     pi.look(None, None)
     assert pi.told()[-1] == "The Pi's temperature cannot be read"
-    assert pi.run("status") == program.WRONG
+    assert pi.run("status") == WRONG
 
 
 @pytest.mark.parametrize("text", ["", "-200000\n", "200000\n", "hot\n"])
 def test_figure_that_is_none_is_unknown(pi: Pi, text: str) -> None:
     (pi.folder / "hardware" / SENSOR).write_text(text)
-    assert board.read(pi.folder / "hardware").celsius is None
+    assert reading.read(str(pi.folder / "hardware")).celsius is None
 
 
 def test_figures_are_exported(pi: Pi) -> None:
@@ -204,7 +206,7 @@ def test_path_of_another_kernel_is_found(tmp_path: Path) -> None:
     place = tmp_path / "sys/devices/platform/scb/raspberrypi-firmware/get_throttled"
     place.parent.mkdir(parents=True)
     place.write_text("0x50000\n")
-    found = board.read(tmp_path)
+    found = reading.read(str(tmp_path))
     assert found.now == dict.fromkeys(board.BITS, False)
     assert found.past == {**dict.fromkeys(board.BITS, False), "under_voltage": True, "throttled": True}
 
@@ -214,8 +216,8 @@ def test_voltage_sensor_knows_of_one_bit_and_says_nothing_of_the_others(tmp_path
     sensor.mkdir(parents=True)
     (sensor / "name").write_text("rpi_volt\n")
     (sensor / "in0_lcrit_alarm").write_text("1\n")
-    assert board.read(tmp_path).now == {**board.UNKNOWN, "under_voltage": True}
-    assert board.read(tmp_path).past == board.UNKNOWN
+    assert reading.read(str(tmp_path)).now == {**reading.UNKNOWN, "under_voltage": True}
+    assert reading.read(str(tmp_path)).past == reading.UNKNOWN
 
 
 def test_bit_is_told_again_after_a_quiet_time_only(pi: Pi) -> None:
@@ -233,7 +235,7 @@ def test_bit_is_told_again_after_a_quiet_time_only(pi: Pi) -> None:
 def test_next_boot_begins_anew_and_remembers_what_is_stopped(pi: Pi, monkeypatch: pytest.MonkeyPatch) -> None:
     pi.look(81.0, 0x50000)
     told = pi.told()
-    monkeypatch.setattr(board, "boot_id", lambda: "another")
+    monkeypatch.setattr(reading, "boot_id", lambda: "another")
     pi.clock = 20.0
     pi.look(75.5, 0x0)
     assert pi.engine() == ["stop shop-n8n-1"]
@@ -270,7 +272,7 @@ def test_service_that_does_not_stop_is_told_of_once_and_tried_again(pi: Pi) -> N
 
 def test_everything_comes_back_when_the_program_is_taken_away(pi: Pi) -> None:
     pi.look(81.0)
-    assert pi.run("restore") == program.DONE
+    assert pi.run("restore") == DONE
     assert pi.engine() == ["stop shop-n8n-1", "start shop-n8n-1"]
 
 
@@ -332,12 +334,18 @@ def test_full_disk_makes_nobody_blind(pi: Pi, monkeypatch: pytest.MonkeyPatch) -
             raise SystemExit(0)
 
     monkeypatch.setattr(files, "write", full)
-    monkeypatch.setattr(files, "write_state", full)
+    monkeypatch.setattr(files, "write_json", full)
     monkeypatch.setattr(time, "sleep", pause)
     with pytest.raises(SystemExit):
         pi.run("watch")
     assert pi.engine() == ["stop shop-n8n-1"]
     assert "The Pi is too hot" in pi.told()
+
+
+def test_disk_of_the_figures_that_is_missing_is_no_matter(pi: Pi) -> None:
+    pi.configure(metrics=str(pi.folder / "settings.json" / "thermal.prom"))
+    pi.look(81.0)
+    assert pi.engine() == ["stop shop-n8n-1"]
 
 
 def test_looks_that_change_nothing_write_no_state(pi: Pi) -> None:
@@ -349,9 +357,9 @@ def test_looks_that_change_nothing_write_no_state(pi: Pi) -> None:
 
 
 def test_status_says_how_things_stand(pi: Pi, capsys: pytest.CaptureFixture[str]) -> None:
-    assert pi.run("status") == program.DONE
+    assert pi.run("status") == DONE
     pi.look(81.0, 0x1)
-    assert pi.run("status") == program.WRONG
+    assert pi.run("status") == WRONG
     said = capsys.readouterr().out
     assert "temperature: 48.2 degrees Celsius" in said
     assert "too little voltage: yes" in said
@@ -361,10 +369,10 @@ def test_status_says_how_things_stand(pi: Pi, capsys: pytest.CaptureFixture[str]
 @pytest.mark.parametrize("content", ["{", "{}", '{"root": 1}'])
 def test_settings_that_are_none_are_refused(pi: Pi, content: str, capsys: pytest.CaptureFixture[str]) -> None:
     (pi.folder / "settings.json").write_text(content)
-    assert pi.run() == program.REFUSED
+    assert pi.run() == REFUSED
     assert "run site.yml" in capsys.readouterr().err
 
 
 def test_only_root_may(pi: Pi, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    assert pi.run() == program.REFUSED
+    assert pi.run() == REFUSED

@@ -11,12 +11,12 @@ import threading
 from pathlib import Path
 from typing import Any
 
-import pi_locks
 import plays
 import pytest
+from pi_common import alerts, locks
+from pi_common.errors import PiError
 from pi_updates import __main__ as program
-from pi_updates import alerts, engine, machine, packages, settings, upgrade
-from pi_updates.errors import UpdateError
+from pi_updates import engine, machine, packages, settings, upgrade
 
 OLD = {"n8n": "registry.test/n8n:1", "redis": "registry.test/valkey:8", "rate_limiter": "pi-commerce/rate_limiter:a1"}
 
@@ -62,10 +62,10 @@ class Machine:
         monkeypatch.setattr(packages, "install", self.install)
         monkeypatch.setattr(packages, "put_back", lambda _folder: self.installed.append("old"))
         monkeypatch.setattr(upgrade, "PAUSE", 0.01)
-        monkeypatch.setattr(pi_locks, "AT_WORK", folder / "at-work.lock")
+        monkeypatch.setattr(locks, "AT_WORK", folder / "at-work.lock")
         monkeypatch.setattr(program, "BACKUP", folder / "backup")
         monkeypatch.setattr(program, "WAIT_SECONDS", 0)
-        monkeypatch.setattr(alerts, "PROGRAM", folder / "nobody")
+        monkeypatch.setattr(alerts, "PROGRAM", "nobody")
         monkeypatch.setattr(machine, "outdated", list)
         self.settings = folder / "settings.json"
         self.settings.write_text(
@@ -90,14 +90,14 @@ class Machine:
     def ask(self, reference: str) -> str:
         """What the registry has now."""
         if reference not in self.offered:
-            raise UpdateError(f"{reference}: no such host")
+            raise PiError(f"{reference}: no such host")
         return self.offered[reference]
 
     def install(self, wanted: list[packages.Package]) -> None:
         """The packages; the engine may not come back with them."""
         self.installed.append("new")
         if self.engine_breaks:
-            raise UpdateError("docker.service does not start")
+            raise PiError("docker.service does not start")
 
     def read(self) -> dict[str, Any]:
         """The engine's state."""
@@ -266,7 +266,7 @@ def test_shop_is_saved_first_or_nothing_is_touched(pi: Machine, capsys: pytest.C
 
 def test_upgrade_waits_for_nobody_who_moves_data_for_long(pi: Machine, capsys: pytest.CaptureFixture[str]) -> None:
     pi.newer("redis")
-    with pi_locks.held(pi_locks.AT_WORK, UpdateError(), shared=True):
+    with locks.held(locks.AT_WORK, PiError(), shared=True):
         assert pi.upgrade("upgrade redis") == 75
     assert "try again later" in capsys.readouterr().err
     assert pi.starts() == []
@@ -332,13 +332,13 @@ class Answers(http.server.BaseHTTPRequestHandler):
 def test_engine_is_asked_what_a_registry_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "docker.sock"
     monkeypatch.setattr(engine, "SOCKET", str(path))
-    with pytest.raises(UpdateError, match="cannot ask"):
+    with pytest.raises(PiError, match="cannot ask"):
         engine.offered("registry.test:5000/valkey:8")
     with Engine(str(path), Answers) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         try:
             assert engine.offered("registry.test:5000/valkey:8") == "sha256:abc"
-            with pytest.raises(UpdateError, match="valkey:9: manifest unknown"):
+            with pytest.raises(PiError, match="valkey:9: manifest unknown"):
                 engine.offered("registry.test:5000/valkey:9")
         finally:
             server.shutdown()

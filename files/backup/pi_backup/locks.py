@@ -14,8 +14,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
-import pi_locks
-from pi_locks import held
+import pi_common.locks
+from pi_common.locks import held
 
 from .errors import Busy
 
@@ -27,7 +27,9 @@ def locked(folder: Path, job: str, seconds: float = 0) -> AbstractContextManager
 
 def at_work(seconds: float = 0) -> AbstractContextManager[None]:
     """Keep the machine as it is: nobody restarts it, or what runs on it, meanwhile. Raises Busy."""
-    return held(pi_locks.AT_WORK, Busy("the machine, or what runs on it, is being updated"), seconds, shared=True)
+    return held(
+        pi_common.locks.AT_WORK, Busy("the machine, or what runs on it, is being updated"), seconds, shared=True
+    )
 
 
 @contextmanager

@@ -15,6 +15,8 @@ import urllib.parse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from pi_common.metrics import Metric, publish, render
+
 from . import address, settings, state
 from .errors import Busy, DdnsError, Refused, Unseen
 from .providers import Provider, provider
@@ -72,7 +74,7 @@ class Update:
         # Another failure is no end of the first.
         self._tell(code == REFUSED or stale or (code != DONE and self.state.alarmed))
         state.save(self.path, self.state)
-        state.write(self.known.metrics, metrics(self.state), 0o644)
+        publish(self.known.metrics, metrics(self.state))
         return code
 
     def _follow(self) -> None:
@@ -140,14 +142,12 @@ def moment(when: float) -> str:
 
 def metrics(now: State) -> str:
     """How things stand, as Prometheus reads it."""
-    lines = []
-    for name, value, text in (
+    rows = (
         ("confirmed_timestamp_seconds", now.confirmed_at, "When the names were last known to lead here, 0: never."),
         ("sent_timestamp_seconds", now.sent_at, "When the address was last sent, 0: never."),
         ("failures", now.failures, "Failures in a row."),
-    ):
-        lines += [f"# HELP pi_ddns_{name} {text}", f"# TYPE pi_ddns_{name} gauge", f"pi_ddns_{name} {value:.0f}"]
-    return "\n".join(lines) + "\n"
+    )
+    return render(Metric(f"pi_ddns_{name}", text, [({}, value)]) for name, value, text in rows)
 
 
 def status(known: Settings) -> int:

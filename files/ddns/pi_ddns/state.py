@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from pi_locks import held
+from pi_common import files
+from pi_common.locks import held
 
 from .errors import Busy, DdnsError, Refused, Unseen
 
@@ -74,18 +74,7 @@ def load(path: Path, now: float) -> State:
 
 def save(path: Path, state: State) -> None:
     """Keep it: whole, or as it was."""
-    write(path, json.dumps(asdict(state), indent=1, sort_keys=True) + "\n", 0o600)
-
-
-def write(path: Path, content: str, mode: int) -> None:
-    """Replace a file in one step."""
-    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    temporary = path.with_name(f".new-{path.name}")
-    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "w", encoding="utf-8") as target:
-        target.write(content)
-        target.flush()
-        os.fsync(target.fileno())
-    os.rename(temporary, path)
+    files.write_json(path, asdict(state))
 
 
 def locked(folder: Path) -> AbstractContextManager[None]:

@@ -13,8 +13,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import files, journal, report, settings
+from . import journal, report, settings
 from .errors import Busy, NotifyError, Refused
+from .locks import locked
 from .outbox import Outbox, new
 from .settings import BODY_BYTES, LEVELS, TITLE_CHARACTERS, Settings
 
@@ -103,7 +104,7 @@ def flush(known: Settings) -> int:
     if not Outbox(known).messages():
         return DONE
     try:
-        with files.locked(known.folder, "flush"):
+        with locked(known.folder, "flush"):
             # Takes longer to import than all else: apprise knows a hundred services.
             from .delivery import Flush
 
@@ -123,7 +124,7 @@ def test(known: Settings, *, sending: bool) -> int:
 
     wrong = False
     message = new(LEVELS[0], "test", "This is a test. Nothing has happened.", "", [])
-    with files.locked(known.folder, "flush", TEST_SECONDS):
+    with locked(known.folder, "flush", TEST_SECONDS):
         for name, target in known.targets.items():
             try:
                 service = Service(name, target.url(), known.host)

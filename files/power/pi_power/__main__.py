@@ -6,20 +6,16 @@ Exit codes: 0 done, 1 something is wrong (it says what), 2 refused.
 from __future__ import annotations
 
 import argparse
-import os
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pi_body import alerts, files
-from pi_body.errors import BodyError, Refused
-from pi_body.metrics import render
+from pi_common import alerts, files, programs
+from pi_common.metrics import publish, render
+from pi_common.programs import DONE, WRONG
 
 from . import down, settings, ups
 from .settings import Settings
-
-DONE, WRONG, REFUSED = 0, 1, 2
 
 
 def parser() -> argparse.ArgumentParser:
@@ -37,13 +33,13 @@ def parser() -> argparse.ArgumentParser:
 def look(known: Settings) -> int:
     """Look once; the exit code."""
     path = known.folder / "state.json"
-    kept = files.read_state(path)
+    kept = files.read_json(path)
     told = ups.ask(known.ups)
     blind = 0 if told else min(int(kept.get("blind", 0)) + 1, ups.BLIND_LOOKS)
     now = {"blind": blind, "told": alerts.follow(kept.get("told", {}), ups.due(told, blind))}
     if now != kept:
-        files.write_state(path, now)
-    files.write(known.metrics, render(ups.metrics(told)))
+        files.write_json(path, now)
+    publish(known.metrics, render(ups.metrics(told)))
     return DONE
 
 
@@ -75,19 +71,7 @@ def act(known: Settings, verb: str) -> int:
 def main(words: Sequence[str] | None = None) -> int:
     """Entry point; the exit code."""
     given = parser().parse_args(words)
-    try:
-        if os.geteuid():
-            raise Refused("is for root only: use sudo")
-        return act(settings.load(given.settings), given.verb)
-    except Refused as error:
-        print(f"refused: {error}", file=sys.stderr)
-        return REFUSED
-    except (BodyError, subprocess.CalledProcessError) as error:
-        print(f"failed: {error}", file=sys.stderr)
-        return WRONG
-    except OSError as error:
-        print(f"failed: {error.filename}: {error.strerror}: is the disk full or worn out?", file=sys.stderr)
-        return WRONG
+    return programs.ended(lambda: act(settings.load(given.settings), given.verb))
 
 
 if __name__ == "__main__":

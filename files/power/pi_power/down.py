@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import shlex
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from pi_body import alerts, files, services
-from pi_body.errors import BodyError
+from pi_common import alerts, files, services
+from pi_common.commands import run
+from pi_common.errors import PiError
 
 from .settings import Settings
 
@@ -37,26 +37,26 @@ def down(known: Settings) -> None:
     alerts.say("critical", "The battery is nearly empty", "The shop is saved now, and the Pi switched off.")
     for service in (name for name in known.writers if name in ran):
         _stop(known, service, deadline)
-    _tried("settle", _settle)
+    _tried("settle", lambda: run(*SETTLE, seconds=SETTLE_SECONDS))
     for service in (name for name in known.stores if name in ran):
         _stop(known, service, time.monotonic() + SETTLE_SECONDS)
     os.sync()
     print(f"halt: {known.halt}", flush=True)
-    subprocess.run(shlex.split(known.halt), check=True)
+    run(*shlex.split(known.halt))
 
 
 def up(known: Settings) -> list[str]:
-    """Start what was stopped, the databases first; the services. Raises BodyError for those that will not."""
-    wanted = files.read_state(stopped_file(known)).get("services", [])
+    """Start what was stopped, the databases first; the services. Raises PiError for those that will not."""
+    wanted = files.read_json(stopped_file(known)).get("services", [])
     order = [name for name in reversed((*known.writers, *known.stores)) if name in wanted]
     failed = []
     for service in order:
         try:
             services.start(known.project, service)
-        except BodyError as problem:
+        except PiError as problem:
             failed.append(str(problem))
     if failed:
-        raise BodyError("; ".join(failed))
+        raise PiError("; ".join(failed))
     stopped_file(known).unlink(missing_ok=True)
     return order
 
@@ -69,18 +69,8 @@ def _stop(known: Settings, service: str, deadline: float) -> None:
 
 def _remember(known: Settings, ran: set[str]) -> None:
     """Keep which services ran; those of a `down` that was begun before are among them."""
-    kept = files.read_state(stopped_file(known)).get("services", ())
-    files.write_state(stopped_file(known), {"services": sorted(ran.union(kept))})
-
-
-def _settle() -> None:
-    """Have the databases write down what they hold. Raises BodyError."""
-    try:
-        done = subprocess.run(SETTLE, capture_output=True, text=True, timeout=SETTLE_SECONDS, check=False)
-    except (OSError, subprocess.TimeoutExpired) as problem:
-        raise BodyError(str(problem)) from problem
-    if done.returncode:
-        raise BodyError(done.stderr.strip() or f"exit code {done.returncode}")
+    kept = files.read_json(stopped_file(known)).get("services", ())
+    files.write_json(stopped_file(known), {"services": sorted(ran.union(kept))})
 
 
 def _tried(what: str, step: Callable[[], Found]) -> Found | None:
@@ -88,7 +78,7 @@ def _tried(what: str, step: Callable[[], Found]) -> Found | None:
     began = time.monotonic()
     try:
         found = step()
-    except (BodyError, OSError) as problem:
+    except (PiError, OSError) as problem:
         # The disk may be full or gone; the machine has to end all the same.
         print(f"{what}: {problem}", flush=True)
         return None

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from pi_body import files
-from pi_body.errors import Refused
+from pi_common import files
+from pi_common.errors import Refused
 
 DEFAULT = Path("/etc/pi-commerce/power/settings.json")
 

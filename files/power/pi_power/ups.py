@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator, Mapping
 
-from pi_body.alerts import Alert
-from pi_body.metrics import Metric
+from pi_common.alerts import Alert
+from pi_common.commands import CommandFailed, run
+from pi_common.metrics import Metric
 
 SECONDS = 20
 # So many looks in a row without an answer are none that was missed by chance.
@@ -20,11 +20,11 @@ Told = Mapping[str, str]
 def ask(ups: str) -> dict[str, str]:
     """Everything that it tells, by name; nothing where it does not answer, or only with what is out of date."""
     try:
-        done = subprocess.run(("upsc", ups), capture_output=True, text=True, timeout=SECONDS, check=False)
-    except (OSError, subprocess.TimeoutExpired):
+        lines = run("upsc", ups, seconds=SECONDS).splitlines()
+    except CommandFailed:
         return {}
-    found = dict(line.split(": ", 1) for line in done.stdout.splitlines() if ": " in line)
-    return found if done.returncode == 0 and found.get("ups.status") else {}
+    found = dict(line.split(": ", 1) for line in lines if ": " in line)
+    return found if found.get("ups.status") else {}
 
 
 def number(told: Told, name: str) -> float | None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 import signal
 import sys
 import time
@@ -15,17 +14,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from pi_body import alerts, files, services
-from pi_body.alerts import Alert
-from pi_body.errors import BodyError, Refused
-from pi_body.metrics import Metric, render
+import board
+from pi_common import alerts, files, programs, services
+from pi_common.alerts import Alert
+from pi_common.errors import PiError
+from pi_common.metrics import Metric, publish, render
+from pi_common.programs import DONE, WRONG
 
-from . import board, fan, heat, settings
-from .board import Reading
+from . import fan, heat, reading, settings
 from .heat import State
+from .reading import Reading
 from .settings import Settings
 
-DONE, WRONG, REFUSED = 0, 1, 2
 FULL = 100
 
 
@@ -47,7 +47,7 @@ class Watch:
     def __init__(self, known: Settings) -> None:
         self.known = known
         self.path = known.folder / "state.json"
-        self.kept = files.read_state(self.path)
+        self.kept = files.read_json(self.path)
         try:
             self.state = State(**self.kept)
         except TypeError:
@@ -56,18 +56,18 @@ class Watch:
     def look(self, now: float) -> None:
         """Look once, do what follows, tell whom it concerns, and keep it."""
         known, state = self.known, self.state
-        state.wake(board.boot_id())
-        reading = board.read(known.root)
-        heat.take_in(known, state, reading, now)
-        silent = self._fan(reading)
-        self._services(reading, now)
-        due = [*heat.due(known, state, reading), *silent]
+        state.wake(reading.boot_id())
+        found = reading.read(known.root)
+        heat.take_in(known, state, found, now)
+        silent = self._fan(found)
+        self._services(found, now)
+        due = [*heat.due(known, state, found), *silent]
         # A power cut may come while people are told. Where the disk is full they are told all the same.
         with contextlib.suppress(OSError):
             self._keep()
         state.told = alerts.follow(state.told, due)
         self._keep()
-        files.write(known.metrics, render(metrics(known, state, reading)))
+        publish(known.metrics, render(metrics(known, state, found)))
 
     def restore(self) -> bool:
         """Start what was stopped; whether all of it runs."""
@@ -77,11 +77,11 @@ class Watch:
         self._keep()
         return not self.state.shed
 
-    def _fan(self, reading: Reading) -> list[Alert]:
+    def _fan(self, found: Reading) -> list[Alert]:
         """Have the fan turn as fast as it has to, each time anew: it may have lost its own power meanwhile."""
         if not self.known.bus:
             return []
-        self.state.percent = heat.percent(self.known, self.state.percent, reading.celsius)
+        self.state.percent = heat.percent(self.known, self.state.percent, found.celsius)
         try:
             fan.turn(self.known.bus, self.known.address, self.state.percent)
         except OSError as problem:
@@ -95,16 +95,16 @@ class Watch:
             ]
         return []
 
-    def _services(self, reading: Reading, now: float) -> None:
+    def _services(self, found: Reading, now: float) -> None:
         """Stop the next service, or start what was stopped."""
         known, state = self.known, self.state
-        if state.shed and heat.critical(known, reading.celsius):
+        if state.shed and heat.critical(known, found.celsius):
             # Somebody may have started it again, a converge for one.
-            with contextlib.suppress(BodyError):
+            with contextlib.suppress(PiError):
                 again = services.running(known.project)
                 state.shed = [name for name in state.shed if name not in again]
-        self._start(heat.to_start(known, state, reading.celsius))
-        service = heat.to_stop(known, state, reading.celsius, now)
+        self._start(heat.to_start(known, state, found.celsius))
+        service = heat.to_stop(known, state, found.celsius, now)
         if service:
             state.shed_at = now
             if self._try(services.stop, service):
@@ -122,7 +122,7 @@ class Watch:
         """Stop or start a service; whether that worked."""
         try:
             what(self.known.project, service)
-        except BodyError as problem:
+        except PiError as problem:
             self.state.stuck[service] = str(problem)
             return False
         self.state.stuck.pop(service, None)
@@ -132,19 +132,19 @@ class Watch:
         """Write the state where it has changed: most looks change nothing, and the card wears out."""
         now = asdict(self.state)
         if now != self.kept:
-            files.write_state(self.path, now)
-            self.kept = files.read_state(self.path)
+            files.write_json(self.path, now)
+            self.kept = files.read_json(self.path)
 
 
-def metrics(known: Settings, state: State, reading: Reading) -> list[Metric]:
+def metrics(known: Settings, state: State, found: Reading) -> list[Metric]:
     """How things stand, as Prometheus reads it."""
     bits = [
         ({"bit": name, "since": since}, told[name])
-        for since, told in (("now", reading.now), ("start", reading.past))
+        for since, told in (("now", found.now), ("start", found.past))
         for name in told
     ]
     return [
-        Metric("pi_thermal_celsius", "Temperature of the processor, NaN: not known.", [({}, reading.celsius)]),
+        Metric("pi_thermal_celsius", "Temperature of the processor, NaN: not known.", [({}, found.celsius)]),
         Metric("pi_thermal_bit", "What the firmware has noticed, NaN: not known.", bits),
         Metric("pi_thermal_level", "0 cool, 1 warm, 2 high, 3 critical.", [({}, state.level)]),
         Metric(
@@ -159,15 +159,15 @@ def metrics(known: Settings, state: State, reading: Reading) -> list[Metric]:
 
 def status(known: Settings) -> int:
     """Say how things stand; the exit code."""
-    reading = board.read(known.root)
+    found = reading.read(known.root)
     state = Watch(known).state
-    print(f"temperature: {'unknown' if reading.celsius is None else f'{reading.celsius:.1f} degrees Celsius'}")
-    for name, (_, words, _) in heat.MEANING.items():
-        now, past = ({None: "unknown", True: "yes", False: "no"}[told[name]] for told in (reading.now, reading.past))
-        print(f"{words}: {now}, since it was started: {past}")
+    print(f"temperature: {'unknown' if found.celsius is None else f'{found.celsius:.1f} degrees Celsius'}")
+    for name, bit in board.BITS.items():
+        now, past = ({None: "unknown", True: "yes", False: "no"}[told[name]] for told in (found.now, found.past))
+        print(f"{bit.words}: {now}, since it was started: {past}")
     for service in state.shed:
         print(f"{service}: was stopped, comes back below {known.celsius['restore']:g} degrees Celsius")
-    well = reading.celsius is not None and not state.level and not state.shed and not any(reading.now.values())
+    well = found.celsius is not None and not state.level and not state.shed and not any(found.now.values())
     return DONE if well else WRONG
 
 
@@ -188,27 +188,22 @@ def watch(known: Settings) -> int:
             fan.turn(known.bus, known.address, FULL)
 
 
+def act(known: Settings, verb: str) -> int:
+    """Do what was asked for; the exit code."""
+    if verb == "status":
+        return status(known)
+    if verb == "watch":
+        return watch(known)
+    if verb == "restore":
+        return DONE if Watch(known).restore() else WRONG
+    Watch(known).look(time.clock_gettime(time.CLOCK_BOOTTIME))
+    return DONE
+
+
 def main(words: Sequence[str] | None = None) -> int:
     """Entry point; the exit code."""
     given = parser().parse_args(words)
-    try:
-        if os.geteuid():
-            raise Refused("is for root only: use sudo")
-        known = settings.load(given.settings)
-        if given.verb == "status":
-            return status(known)
-        if given.verb == "watch":
-            return watch(known)
-        if given.verb == "restore":
-            return DONE if Watch(known).restore() else WRONG
-        Watch(known).look(time.clock_gettime(time.CLOCK_BOOTTIME))
-    except Refused as error:
-        print(f"refused: {error}", file=sys.stderr)
-        return REFUSED
-    except OSError as error:
-        print(f"failed: {error.filename}: {error.strerror}: is the disk full or worn out?", file=sys.stderr)
-        return WRONG
-    return DONE
+    return programs.ended(lambda: act(settings.load(given.settings), given.verb))
 
 
 if __name__ == "__main__":

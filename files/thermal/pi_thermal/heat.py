@@ -5,18 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from pi_body.alerts import Alert
+from board import BITS
+from pi_common.alerts import Alert
 
-from .board import BITS, Reading
+from .reading import Reading
 from .settings import LEVELS, Settings
 
-# What each bit means, and how much it matters: too little voltage comes before damaged data.
-MEANING = {
-    "under_voltage": ("critical", "too little voltage", "use the board's own power supply and a short cable"),
-    "frequency_capped": ("warning", "its frequency is capped", "see to its power supply and its cooling"),
-    "throttled": ("warning", "it is throttled", "see to its fan, case and place"),
-    "soft_limit": ("warning", "it is at its soft temperature limit", "see to its fan, case and place"),
-}
 # So many looks in a row without a figure are none that was missed by chance.
 BLIND_LOOKS = 4
 
@@ -109,8 +103,12 @@ def due(known: Settings, state: State, reading: Reading) -> Iterator[Alert]:
                 "The Pi is cool again" if reached == 1 else "",
             )
     for name in state.seen:
-        weight, words, remedy = MEANING[name]
-        yield Alert(f"thermal-{name}", weight, f"The Pi has a problem: {words}", f"The firmware says so; {remedy}.")
+        bit = BITS[name]
+        # Too little voltage comes before damaged data.
+        weight = "critical" if name == "under_voltage" else "warning"
+        yield Alert(
+            f"thermal-{name}", weight, f"The Pi has a problem: {bit.words}", f"Its firmware says so; {bit.remedy}."
+        )
     if state.blind >= BLIND_LOOKS:
         yield Alert(
             "thermal-blind",

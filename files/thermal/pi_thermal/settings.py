@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pi_body import files
-from pi_body.errors import Refused
+from pi_common import files
+from pi_common.errors import Refused
 
 DEFAULT = Path("/etc/pi-commerce/thermal/settings.json")
 # From what is worth a look to what stops services.
@@ -21,7 +21,7 @@ class Settings:
     `curve` (degrees, percent) is for a fan at `bus`, which knows no other; both are empty where the kernel drives it.
     """
 
-    root: Path
+    root: str
     project: str
     folder: Path
     metrics: Path
@@ -41,7 +41,7 @@ def load(path: Path = DEFAULT) -> Settings:
     given = files.read_settings(path, "thermal")
     try:
         return Settings(
-            root=Path(given["root"]),
+            root=str(given["root"]),
             project=str(given["project"]),
             folder=Path(given["folder"]),
             metrics=Path(given["metrics"]),

@@ -13,19 +13,18 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import pi_locks
-from pi_locks import held
+from pi_common import alerts, locks, programs
+from pi_common.commands import CommandFailed, run
+from pi_common.errors import Busy, PiError, Refused
+from pi_common.locks import held
+from pi_common.programs import DONE, REFUSED, WRONG
 
-from . import alerts, reboots, settings, upgrade
-from .commands import CommandFailed, run
-from .errors import Busy, Refused, UpdateError
+from . import reboots, settings, upgrade
 from .settings import Settings
 
-DONE, WRONG, REFUSED, BUSY = 0, 1, 2, 75
 BACKUP = Path("/usr/local/sbin/pi-commerce-backup")
 # For a ship that is at work; longer work is not waited for.
 WAIT_SECONDS = 300
-CUT_OFF = "updates-cut-off"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -53,11 +52,10 @@ def settle(known: Settings) -> None:
     """Put back an upgrade that was cut off: nobody has seen it work."""
     if not upgrade.unfinished(known):
         return
-    with held(pi_locks.AT_WORK, Busy("an upgrade, a backup, a drill or a restore is at work")):
+    with held(locks.AT_WORK, Busy("an upgrade, a backup, a drill or a restore is at work")):
         if upgrade.unfinished(known):
             told = ", ".join(upgrade.undo(known, say, all_of_it=False))
-            alerts.tell(CUT_OFF, "warning", "an upgrade was cut off", f"{told}: put back as it was before.")
-            alerts.clear(CUT_OFF)
+            alerts.say("warning", "an upgrade was cut off", f"{told}: put back as it was before.")
 
 
 def save_first() -> None:
@@ -87,15 +85,17 @@ def bring_up_to_date(known: Settings, given: argparse.Namespace) -> int:
         return REFUSED
     save_first()
     moment = time.strftime("%Y-%m-%d %H:%M:%S")
-    with held(pi_locks.AT_WORK, Busy("a backup, a drill or a restore is at work"), WAIT_SECONDS):
+    with held(locks.AT_WORK, Busy("a backup, a drill or a restore is at work"), WAIT_SECONDS):
         upgrade.fresh(known)
         try:
             done = upgrade.carry_out(known, plan, given.staged, say)
-        except UpdateError as error:
-            raise UpdateError(
+        except PiError as error:
+            text = (
                 f"{error}. The old state is not back: `pi-commerce-updates undo` tries it again; if an image has "
                 f'changed its data, `ansible-playbook restore.yml -e service=<name> -e at="{moment}"` brings that back'
-            ) from error
+            )
+            syslog.syslog(syslog.LOG_ERR, text)
+            raise PiError(text) from error
     say(f"upgraded: {', '.join(done.upgraded) or 'nothing'}")
     if done.put_back:
         say(f"put back, because it did not work: {', '.join(done.put_back)}")
@@ -117,7 +117,7 @@ def act(known: Settings, given: argparse.Namespace) -> int:
     elif given.verb == "upgrade":
         return bring_up_to_date(known, given)
     else:
-        with held(pi_locks.AT_WORK, Busy("a backup, a drill or a restore is at work"), WAIT_SECONDS):
+        with held(locks.AT_WORK, Busy("a backup, a drill or a restore is at work"), WAIT_SECONDS):
             say(f"put back: {', '.join(upgrade.undo(known, say, all_of_it=True))}")
     return DONE
 
@@ -126,18 +126,7 @@ def main(words: Sequence[str] | None = None) -> int:
     """Entry point; the exit code."""
     given = parser().parse_args(words)
     syslog.openlog("pi-commerce-updates")
-    try:
-        return act(settings.load(given.settings), given)
-    except Busy as error:
-        print(f"{error}; try again later", file=sys.stderr)
-        return BUSY
-    except Refused as error:
-        print(f"refused: {error}", file=sys.stderr)
-        return REFUSED
-    except UpdateError as error:
-        print(f"failed: {error}", file=sys.stderr)
-        syslog.syslog(syslog.LOG_ERR, str(error))
-        return WRONG
+    return programs.ended(lambda: act(settings.load(given.settings), given))
 
 
 if __name__ == "__main__":

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from .commands import CommandFailed, run
-from .errors import UpdateError
+from pi_common.commands import CommandFailed, run
+from pi_common.errors import PiError
 
 SOCKET = "/var/run/docker.sock"
 PROJECT, SERVICE = "com.docker.compose.project", "com.docker.compose.service"
@@ -47,7 +47,7 @@ class _Socket(http.client.HTTPConnection):
 
 
 def running(project: str) -> dict[str, Running]:
-    """The project's containers by service, also those that stand still. Raises UpdateError."""
+    """The project's containers by service, also those that stand still. Raises PiError."""
     ids = run("docker", "ps", "--all", "--quiet", "--filter", f"label={PROJECT}={project}", seconds=60).split()
     documents = json.loads(run("docker", "inspect", *ids, seconds=60)) if ids else []
     return {entry.service: entry for entry in map(_described, documents)}
@@ -67,7 +67,7 @@ def _described(document: Mapping[str, Any]) -> Running:
 
 
 def unwell(project: str) -> list[str]:
-    """What does not run as it should, a text each. Raises UpdateError."""
+    """What does not run as it should, a text each. Raises PiError."""
     return [f"{one.service} is {one.state}" for one in running(project).values() if not one.well]
 
 
@@ -78,18 +78,18 @@ def digests(image: str) -> set[str]:
 
 
 def offered(reference: str) -> str:
-    """The digest under which its registry has the image now; nothing is fetched. Raises UpdateError."""
+    """The digest under which its registry has the image now; nothing is fetched. Raises PiError."""
     connection = _Socket("engine", timeout=REGISTRY_SECONDS)
     try:
         connection.request("GET", f"/distribution/{quote(reference, safe='/:@')}/json")
         answer = connection.getresponse()
         found = json.loads(answer.read())
     except (OSError, http.client.HTTPException, ValueError) as error:
-        raise UpdateError(f"{reference}: the engine cannot ask for it ({error})") from error
+        raise PiError(f"{reference}: the engine cannot ask for it ({error})") from error
     finally:
         connection.close()
     if answer.status != 200:
-        raise UpdateError(f"{reference}: {found.get('message', answer.status)}")
+        raise PiError(f"{reference}: {found.get('message', answer.status)}")
     return str(found["Descriptor"]["digest"])
 
 

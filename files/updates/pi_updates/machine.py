@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import glob
 import re
 import time
 from pathlib import Path
 
-from .commands import CommandFailed, run
+from pi_common.commands import CommandFailed, run
 
 ROOT = Path("/")
 # One that was made for a connection; the server itself names its program instead.
@@ -45,16 +44,6 @@ def sessions(root: Path = ROOT) -> int:
     """How many connections people, or a run of site.yml, have open."""
     commands = (_text(Path(path)).split("\0", 1)[0] for path in glob.glob(str(root / "proc/[0-9]*/cmdline")))
     return sum(1 for command in commands if SESSION.match(command))
-
-
-def packages_at_work(root: Path = ROOT) -> bool:
-    """Whether apt or dpkg is at it; their lock is of the kind that belongs to a process."""
-    with (root / "var/lib/dpkg/lock-frontend").open("a") as lock:
-        try:
-            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            return True
-    return False
 
 
 def uptime(root: Path = ROOT) -> float:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from .commands import CommandFailed, run
+from pi_common.commands import CommandFailed, run
 
 # A package's own questions are answered with what is there.
 ANSWERS = ("-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--force-confold")

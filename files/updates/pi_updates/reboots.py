@@ -6,20 +6,17 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import pi_locks
-from pi_locks import held
+from pi_common import alerts, files, restarts
+from pi_common.errors import Busy, PiError
+from pi_common.metrics import Metric, publish, render
 
-from . import alerts, files, machine
-from .commands import run
+from . import machine
 from .engine import unwell
-from .errors import Busy, UpdateError
 from .settings import Settings
 
 DAY = 86400
 # One that has just started has no reason to start again: what asks for it now would ask for it for ever.
 SETTLED_SECONDS = 6 * 3600
-# In which a machine that was told to restart is gone.
-GONE_SECONDS = 600
 PENDING, STALE, WRONG = "updates-pending", "updates-stale", "updates-unwell"
 
 
@@ -30,8 +27,11 @@ def state(settings: Settings) -> dict[str, Any]:
 
 def remember(settings: Settings, **news: Any) -> dict[str, Any]:
     """Remember more; a value of None is forgotten."""
-    found = {name: value for name, value in {**state(settings), **news}.items() if value is not None}
-    files.write_json(settings.folder / "state.json", found)
+    known = state(settings)
+    found = {name: value for name, value in {**known, **news}.items() if value is not None}
+    # Most looks change nothing, and the card wears out.
+    if found != known:
+        files.write_json(settings.folder / "state.json", found)
     return found
 
 
@@ -42,7 +42,7 @@ def look(settings: Settings, now: float) -> str:
         known = remember(settings, packages=machine.changed(), outdated=machine.outdated())
     why = machine.reasons() + known["outdated"]
     known = remember(settings, why=why or None, wanted=since(known.get("wanted"), now) if why else None)
-    publish(settings)
+    export(settings)
     judge(settings, known, now)
     if not why:
         return ""
@@ -70,27 +70,18 @@ def hindered(settings: Settings, now: float) -> str:
         return "it has started not long ago"
     if machine.sessions():
         return "somebody is logged in"
-    if machine.packages_at_work():
+    if restarts.packages_at_work():
         return "packages are being installed"
     return ""
 
 
-def restart(
-    settings: Settings,
-    why: list[str],
-    sleep: Callable[[float], None] = time.sleep,
-    clock: Callable[[], float] = time.time,
-) -> None:
-    """Restart the machine, holding everybody off until it is gone. Raises Busy, or UpdateError where it stays."""
-    with held(pi_locks.AT_WORK, Busy("a backup, a drill or a restore is at work")):
-        remember(settings, rebooting=clock(), because=why)
-        try:
-            run("systemctl", "reboot", seconds=60)
-            # This process is ended by that, and what follows is not reached.
-            sleep(GONE_SECONDS)
-        finally:
-            remember(settings, rebooting=None)
-        raise UpdateError(f"systemctl reboot was called {GONE_SECONDS} s ago, and the machine is still there")
+def restart(settings: Settings, why: list[str]) -> None:
+    """Restart the machine, and have its next start look whether all is well. Raises Busy, or PiError where it stays."""
+    try:
+        restarts.restart(lambda: remember(settings, rebooting=time.time(), because=why))
+    finally:
+        # Reached where it stays; a restart ends this process before.
+        remember(settings, rebooting=None)
 
 
 def judge(settings: Settings, known: dict[str, Any], now: float) -> None:
@@ -101,7 +92,7 @@ def judge(settings: Settings, known: dict[str, Any], now: float) -> None:
             f"No security updates have been installed for {(now - fresh) / DAY:.0f} days. "
             "/var/log/unattended-upgrades on the Pi says why; `unattended-upgrade --debug` tries it now."
         )
-        alerts.tell(STALE, "warning", "security updates are not being installed", text)
+        alerts.say("warning", "security updates are not being installed", text, STALE)
         remember(settings, stale=True)
     elif known.get("stale"):
         alerts.clear(STALE)
@@ -112,7 +103,7 @@ def judge(settings: Settings, known: dict[str, Any], now: float) -> None:
             f"Now it is not possible: {hindered(settings, now) or 'a backup is at work'}. "
             "`sudo reboot` at a quiet moment does it."
         )
-        alerts.tell(PENDING, "warning", "updates are waiting for a restart", text)
+        alerts.say("warning", "updates are waiting for a restart", text, PENDING)
         remember(settings, pending=True)
     elif known.get("pending"):
         alerts.clear(PENDING)
@@ -123,7 +114,7 @@ def booted(settings: Settings, now: float, sleep: Callable[[float], None] = time
     """After a restart that was ours: wait until all is well, and tell where it does not become so. What is wrong."""
     known = state(settings)
     if "rebooting" not in known:
-        publish(settings)
+        export(settings)
         return []
     problems, left = ["nothing was looked at"], float(settings.healthy_seconds)
     while problems and left > 0:
@@ -132,15 +123,14 @@ def booted(settings: Settings, now: float, sleep: Callable[[float], None] = time
             sleep(10)
             left -= 10
     remember(settings, rebooting=None, rebooted=now, unwell=problems or None)
-    publish(settings)
+    export(settings)
     because = ", ".join(known.get("because", []))
     if problems:
         text = f"It was restarted because of {because}. Since then: {'; '.join(problems)}."
-        alerts.tell(WRONG, "critical", "not well after a restart for updates", text)
+        alerts.say("critical", "not well after a restart for updates", text, WRONG)
     else:
         alerts.clear(WRONG)
-        alerts.tell("updates-rebooted", "info", "restarted for updates, all is well", f"Because of {because}.")
-        alerts.clear("updates-rebooted")
+        alerts.say("info", "restarted for updates, all is well", f"Because of {because}.")
     return problems
 
 
@@ -148,11 +138,11 @@ def unwell_now(settings: Settings) -> list[str]:
     """Containers that are not healthy, units that failed."""
     try:
         return [*unwell(settings.project), *(f"{unit} has failed" for unit in machine.failed_units())]
-    except UpdateError as error:
+    except PiError as error:
         return [str(error)]
 
 
-def publish(settings: Settings) -> None:
+def export(settings: Settings) -> None:
     """Write the metrics. 0 is never, or nothing to wait for."""
     known = state(settings)
     rows = (
@@ -161,8 +151,7 @@ def publish(settings: Settings) -> None:
         ("pi_updates_rebooted_timestamp_seconds", "When the machine last restarted itself.", known.get("rebooted", 0)),
         ("pi_updates_unwell", "1: something was wrong after that.", int("unwell" in known)),
     )
-    text = "".join(f"# HELP {name} {what}\n# TYPE {name} gauge\n{name} {value:.0f}\n" for name, what, value in rows)
-    files.write(settings.metrics, text, 0o644)
+    publish(settings.metrics, render(Metric(name, what, [({}, value)]) for name, what, value in rows))
 
 
 def lines(settings: Settings, now: float) -> list[str]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from .errors import Refused
+from pi_common import files
+from pi_common.errors import Refused
 
 DEFAULT = Path("/etc/pi-commerce/updates/settings.json")
 
@@ -38,9 +37,9 @@ class Settings:
 
 def load(path: Path = DEFAULT) -> Settings:
     """Read them. Raises Refused."""
+    found = files.read_settings(path, "updates")
     try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         paths = {name: Path(found[name]) for name in ("folder", "metrics", "compose")}
         return Settings(**{**found, **paths, "held": tuple(found["held"])})
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise Refused(f"{path}: {error}; run site.yml, which writes it") from error
+    except (ValueError, TypeError, KeyError) as error:
+        raise Refused(f"{path}: is not what the role updates writes ({error!r}); run site.yml") from error

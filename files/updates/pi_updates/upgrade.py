@@ -12,8 +12,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from . import engine, files, packages
-from .errors import Refused, Unhealthy, UpdateError
+from pi_common import files
+from pi_common.errors import PiError, Refused
+
+from . import engine, packages
 from .packages import Package
 from .settings import Settings
 
@@ -26,6 +28,10 @@ OVERRIDES = "overrides.yml"
 PAUSE = 3
 
 Say = Callable[[str], None]
+
+
+class Unhealthy(PiError):
+    """What is new does not work."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +89,7 @@ def short(digest: str) -> str:
 
 
 def intend(settings: Settings, staged: Path) -> Plan:
-    """What there is newer than what runs. Raises Refused or UpdateError; fetches nothing and changes nothing."""
+    """What there is newer than what runs. Raises Refused or PiError; fetches nothing and changes nothing."""
     there = engine.running(settings.project)
     wanted = engine.wanted(settings.project, sorted(staged.glob("*.yml"), key=_last))
     if missing := sorted(set(wanted) - set(there)):
@@ -100,7 +106,7 @@ def intend(settings: Settings, staged: Path) -> Plan:
             continue
         try:
             digest = engine.offered(reference)
-        except UpdateError as error:
+        except PiError as error:
             notes.append(f"{', '.join(services)}: stays as it is, {error}")
             continue
         if reference != old_reference or digest not in engine.digests(old_image):
@@ -135,7 +141,7 @@ def _engine(settings: Settings, plan: Plan, done: Done, say: Say) -> bool:
         say(f"{ENGINE}: installing {', '.join(f'{one.name} {one.new}' for one in plan.packages)}")
         packages.install(plan.packages)
         _wait(settings, tuple(before))
-    except UpdateError as error:
+    except PiError as error:
         say(f"{ENGINE}: {error}")
         _put_engine_back(settings, say)
         _end(settings)
@@ -159,7 +165,7 @@ def _image(settings: Settings, image: Image, staged: Path, done: Done, say: Say)
     say(f"{names}: fetching {image.reference} ({short(image.digest)})")
     try:
         fetched = engine.pull(image.reference, image.digest)
-    except UpdateError as error:
+    except PiError as error:
         # Nothing was touched yet.
         say(f"{names}: {error}")
         done.put_back.append(names)
@@ -174,7 +180,7 @@ def _image(settings: Settings, image: Image, staged: Path, done: Done, say: Say)
         engine.call(fetched, image.reference)
         engine.up(settings.project, _files(settings, image, staged), image.services, settings.healthy_seconds)
         _wait(settings, image.services)
-    except UpdateError as error:
+    except PiError as error:
         said = {one: engine.last_words(container) for one, container in _containers(settings, image).items()}
         say(f"{names}: {error}")
         for service, words in said.items():
@@ -226,7 +232,7 @@ def _wait(settings: Settings, services: tuple[str, ...], *, watched: bool = True
 def _unwell(settings: Settings, services: tuple[str, ...]) -> list[str]:
     try:
         there = engine.running(settings.project)
-    except UpdateError as error:
+    except PiError as error:
         return [str(error)]
     return [
         f"{name} is {there[name].state if name in there else 'gone'}"
@@ -244,7 +250,7 @@ def _files(settings: Settings, image: Image, staged: Path) -> list[Path]:
 def _containers(settings: Settings, image: Image) -> dict[str, str]:
     try:
         there = engine.running(settings.project)
-    except UpdateError:
+    except PiError:
         return {}
     return {name: there[name].container for name in image.services if name in there}
 

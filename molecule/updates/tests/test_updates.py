@@ -99,10 +99,11 @@ def restarts(host: Host) -> Iterator[None]:
 # Without the connection of these tests, and as if the machine ran for long.
 LOOK = """
 import sys, time
-from pi_updates import __main__ as program, machine, reboots
+from pi_common import restarts
+from pi_updates import __main__ as program, machine
 machine.sessions = lambda: 0
 machine.uptime = lambda: 1e6
-reboots.GONE_SECONDS = 5
+restarts.GONE_SECONDS = 5
 sys.exit(program.main(["--settings", "/run/molecule-settings.json", "look"]))
 """
 

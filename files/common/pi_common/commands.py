@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 
-from .errors import UpdateError
+from .errors import PiError
 
 TAIL = 2000  # characters of a program's last words that a message repeats
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-class CommandFailed(UpdateError):
+class CommandFailed(PiError):
     """A program ended with another exit code than 0, or not in time."""
 
 
@@ -24,12 +24,20 @@ def run(*command: str, text: str = "", seconds: float = 600, both: bool = False)
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT if both else subprocess.PIPE,
             text=True,
+            errors="replace",
             timeout=seconds,
             check=False,
-            env={"PATH": os.environ.get("PATH", PATH), "LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive"},
+            env={
+                "PATH": os.environ.get("PATH", PATH),
+                "HOME": os.environ.get("HOME", "/root"),
+                "LC_ALL": "C.UTF-8",
+                "DEBIAN_FRONTEND": "noninteractive",
+            },
         )
     except FileNotFoundError as error:
         raise CommandFailed(f"{command[0]}: is not installed; run site.yml") from error
+    except OSError as error:
+        raise CommandFailed(f"{command[0]}: {error.strerror}") from error
     except subprocess.TimeoutExpired as error:
         raise CommandFailed(f"{' '.join(command)}: did not end within {seconds:.0f} s") from error
     if done.returncode:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+import sys
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import NamedTuple
+
+from . import files
 
 
 class Metric(NamedTuple):
@@ -24,3 +29,20 @@ def render(metrics: Iterable[Metric]) -> str:
             shown = "NaN" if value is None else f"{float(value):g}" if abs(value) < 1e6 else f"{float(value):.0f}"
             lines.append(f"{metric.name}{f'{{{named}}}' if named else ''} {shown}")
     return "\n".join(lines) + "\n"
+
+
+def publish(path: Path, text: str) -> None:
+    """Write them. Where that cannot be, because their disk is missing or full, a program has its own work all the same.
+
+    They are written again soon, so no disk has to wear for them to last.
+    """
+    try:
+        files.write(path, text, 0o644, lasting=False)
+    except OSError as problem:
+        _complain(f"{path}: {problem.strerror}: the figures for Prometheus are not written")
+
+
+@functools.cache
+def _complain(text: str) -> None:
+    """Say it once, however often a program looks."""
+    print(text, file=sys.stderr, flush=True)

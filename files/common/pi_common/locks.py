@@ -1,7 +1,4 @@
-"""Locks that the kernel takes back when their holder dies, however it dies.
-
-Every program that needs one gets this module into its own folder, so that none depends on another.
-"""
+"""Locks that the kernel takes back when their holder dies, however it dies."""
 
 from __future__ import annotations
 

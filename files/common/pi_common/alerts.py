@@ -1,14 +1,18 @@
-"""Tells people, through `pi-commerce-notify`: each thing once until it is over."""
+"""Tells people, through pi-commerce-notify where that is installed; the journal has it in any case."""
 
 from __future__ import annotations
 
-import subprocess
+import shutil
 import sys
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
+from .commands import CommandFailed, run
+
 PROGRAM = "pi-commerce-notify"
-SECONDS = 60
+SECONDS = 120
+# What it takes; it says itself which machine it is that tells.
+TITLE_CHARACTERS, BODY_CHARACTERS = 200, 4000
 
 
 class Alert(NamedTuple):
@@ -30,7 +34,7 @@ def follow(standing: Mapping[str, str], due: Iterable[Alert]) -> dict[str, str]:
     told = dict(standing)
     for key, over in standing.items():
         # Its end is told before the key is free again: were it the other way round, it might never be told.
-        if key not in wanted and (not over or say("info", over, "This is over.")) and _call("--key", key, "--clear"):
+        if key not in wanted and (not over or say("info", over, "This is over.")) and clear(key):
             del told[key]
     for key, alert in wanted.items():
         if key not in told and say(alert.level, alert.title, alert.body, key):
@@ -39,18 +43,24 @@ def follow(standing: Mapping[str, str], due: Iterable[Alert]) -> dict[str, str]:
 
 
 def say(level: str, title: str, body: str, key: str = "") -> bool:
-    """Hand a message over; whether that worked. It stands in the journal, too."""
+    """Hand a message over, with a key once until that is cleared; whether it worked. It stands in the journal, too."""
     print(f"{level}: {title}: {body}", flush=True)
-    return _call("--level", level, *(("--key", key) if key else ()), title, text=body)
+    keyed = ("--key", key) if key else ()
+    return _call(*keyed, "--level", level, title[:TITLE_CHARACTERS], text=body[:BODY_CHARACTERS])
+
+
+def clear(key: str) -> bool:
+    """What was told under `key` is over; whether that could be handed over."""
+    return _call("--key", key, "--clear")
 
 
 def _call(*words: str, text: str = "") -> bool:
-    try:
-        subprocess.run((PROGRAM, *words), input=text, text=True, timeout=SECONDS, check=True)
-    except FileNotFoundError:
+    if not shutil.which(PROGRAM):
         # Nobody is to be told, the journal has it.
         return True
-    except (OSError, subprocess.SubprocessError) as problem:
-        print(f"{PROGRAM}: {problem}", file=sys.stderr, flush=True)
+    try:
+        run(PROGRAM, *words, text=text, seconds=SECONDS)
+    except CommandFailed as problem:
+        print(problem, file=sys.stderr, flush=True)
         return False
     return True
