@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import ipaddress
-import os
 import subprocess
 import sys
 import time
@@ -15,16 +14,17 @@ import urllib.parse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from pi_common import programs
 from pi_common.metrics import Metric, publish, render
+from pi_common.programs import DONE, REFUSED, WRONG
 
 from . import address, settings, state
-from .errors import Busy, DdnsError, Refused, Unseen
+from .errors import DdnsError, Refused, Unseen
 from .providers import Provider, provider
 from .settings import Settings
 from .state import State
 from .web import Web
 
-DONE, WRONG, REFUSED, BUSY = 0, 1, 2, 75
 NOTIFY = "pi-commerce-notify"
 KEY = "ddns"
 # How long a text may need until everybody can read it.
@@ -201,22 +201,7 @@ def visible(web: Web, resolver: str, name: str, value: str) -> None:
 def main(words: Sequence[str] | None = None) -> int:
     """Entry point; the exit code."""
     given = parser().parse_args(words)
-    try:
-        if os.geteuid():
-            raise Refused("is for root only: use sudo")
-        return act(given)
-    except Busy as error:
-        print(f"{error}; try again later", file=sys.stderr)
-        return BUSY
-    except Refused as error:
-        print(f"refused: {error}", file=sys.stderr)
-        return REFUSED
-    except DdnsError as error:
-        print(f"failed: {error}", file=sys.stderr)
-        return WRONG
-    except OSError as error:
-        print(f"failed: {error.filename}: {error.strerror}: is the disk full or worn out?", file=sys.stderr)
-        return WRONG
+    return programs.ended(lambda: act(given))
 
 
 if __name__ == "__main__":

@@ -6,12 +6,14 @@ Exit codes: 0 done, 1 something went wrong (it says what), 2 refused, 75 another
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+from pi_common import programs
+from pi_common.programs import DONE, WRONG
 
 from . import journal, report, settings
 from .errors import Busy, NotifyError, Refused
@@ -19,7 +21,6 @@ from .locks import locked
 from .outbox import Outbox, new
 from .settings import BODY_BYTES, LEVELS, TITLE_CHARACTERS, Settings
 
-DONE, WRONG, REFUSED, BUSY = 0, 1, 2, 75
 # How long --test waits for a run that is at work.
 TEST_SECONDS = 60
 
@@ -157,25 +158,7 @@ def act(known: Settings, given: argparse.Namespace) -> int:
 def main(words: Sequence[str] | None = None) -> int:
     """Entry point; the exit code."""
     given = parser().parse_args(words)
-    try:
-        if os.geteuid():
-            raise Refused("is for root only: use sudo")
-        return act(settings.load(given.settings), given)
-    except Busy as error:
-        print(f"{error}; try again later", file=sys.stderr)
-        return BUSY
-    except Refused as error:
-        print(f"refused: {error}", file=sys.stderr)
-        return REFUSED
-    except NotifyError as error:
-        print(f"failed: {error}", file=sys.stderr)
-        return WRONG
-    except OSError as error:
-        print(
-            f"failed: {error.filename}: {error.strerror}: is the disk full or worn out?",
-            file=sys.stderr,
-        )
-        return WRONG
+    return programs.ended(lambda: act(settings.load(given.settings), given))
 
 
 if __name__ == "__main__":
