@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import board
+import board_care
 from board import COOLING, SUPPLY
 from preflight import Facts, Finding
 
@@ -27,12 +28,29 @@ USB3_MBIT, GIGABIT = 5000, 1000
 UAS_TROUBLE = ("152d:0562", "152d:0578", "152d:0579", "152d:0583", "152d:a583")
 
 
-def judge(facts: Facts, controller_epoch: int) -> Iterator[Finding]:
-    """Judge `body` of what `pi_facts` returns; `controller_epoch` is the controller's clock, seconds since 1970."""
+def judge(
+    facts: Facts,
+    controller_epoch: int,
+    *,
+    allow_low_voltage: bool = False,
+    data_disk: str = "",
+    watchdog_seconds: int = 0,
+) -> Iterator[Finding]:
+    """Judge what `pi_facts` returns of the board.
+
+    Args:
+        facts: the module's `facts`.
+        controller_epoch: the controller's clock, seconds since 1970.
+        allow_low_voltage: accept too little voltage at this moment.
+        data_disk: the disk that the data is to lie on; empty for none of its own.
+        watchdog_seconds: what the watchdog is to be set to; 0 for what suits the kernel.
+    """
     body = facts["body"]
     yield _memory(facts["ram_mib"], body["ram_mib"])
-    yield _boot(body["boot"])
-    yield _power(body["throttled"], body["under_voltage"])
+    yield _boot(body["boot"], data_disk)
+    yield _firmware(facts["config_txt"])
+    yield _watchdog(watchdog_seconds, facts["kernel"])
+    yield _power(body["throttled"], body["under_voltage"], allow_low_voltage)
     yield _throttling(body["throttled"], body["celsius"])
     yield from _bridges(body["bridges"])
     yield _eeprom(body["eeprom_epoch"], controller_epoch)
@@ -77,25 +95,46 @@ def _memory(used: int | None, soldered: int | None) -> Finding:
     return Finding("warn", check, found, f"take total_mem and gpu_mem out of {CONFIG} and reboot")
 
 
-def _boot(boot: Mapping[str, Any]) -> Finding:
+def _boot(boot: Mapping[str, Any], data_disk: str) -> Finding:
     check, medium, speed = "boot medium", boot["medium"], boot["speed_mbit"]
     if medium is None:
         return _unknown(check, "findmnt / and lsblk, on the Pi, say what it runs from")
     found = f"{medium}, {boot['disk']}" + (f", {speed} Mbit/s" if speed else "")
+    if medium == "SD" and data_disk:
+        return Finding("pass", check, f"{found}; the data is to lie on {data_disk}")
     if medium == "SD":
-        remedy = "write the system to an SSD and boot from it: a card wears out, and is slow (README, Your own Pi)"
+        remedy = "a card wears out, and is slow: write the system to an SSD and boot from it, or set storage_disk"
         return Finding("warn", check, found, remedy)
     if speed and speed < USB3_MBIT:
         return Finding("warn", check, found, "plug the disk into a blue socket (USB 3), or use another cable")
     return Finding("pass", check, found)
 
 
-def _power(bits: int | None, alarm: bool | None) -> Finding:
+def _firmware(config_txt: Mapping[str, Any] | None) -> Finding:
+    """Only a role that has to write there refuses."""
+    check = "firmware settings"
+    if config_txt is None:
+        return _unknown(check, f"mount the boot partition, where {CONFIG} lies (mount /boot/firmware)")
+    if config_txt["problem"]:
+        return Finding("warn", check, config_txt["problem"], "until then no fan can be set up, and no kernel updated")
+    return Finding("pass", check, config_txt["path"])
+
+
+def _watchdog(seconds: int, kernel: str) -> Finding:
+    check = "watchdog"
+    if problem := board_care.watchdog_problem(seconds, kernel):
+        return Finding("refuse", check, f"{seconds} s", problem)
+    return Finding("pass", check, f"{seconds} s" if seconds else "none asked for, or what suits the kernel")
+
+
+def _power(bits: int | None, alarm: bool | None, allow_low: bool) -> Finding:
     check = "power supply"
     if bits is None and alarm is None:
         return _unknown(check, f"{TOOL}; until then, watch for `Undervoltage` in dmesg")
     if (bits or 0) & board.UNDER_VOLTAGE or alarm:
-        return Finding("refuse", check, "too little voltage right now: what is written may be lost", SUPPLY)
+        remedy = SUPPLY if allow_low else f"{SUPPLY}; preflight_allow_low_voltage: true runs that risk"
+        found = "too little voltage right now: what is written may be lost"
+        return Finding("warn" if allow_low else "refuse", check, found, remedy)
     if bits is None:
         return Finding("pass", check, "enough voltage right now; since it was started: unknown")
     if bits >> board.SINCE_START & board.UNDER_VOLTAGE:

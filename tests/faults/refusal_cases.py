@@ -399,6 +399,11 @@ LIBRARY
         {"hardware_root": "/var/tmp/board"},
         plant=another_board(f"echo 50005 > {THROTTLED}"),
     ),
+    "fan on a boot partition with broken marks": Case(
+        ("have to stand in it once each", "Nothing was changed"),
+        {"hardware_root": "/var/tmp/board", "thermal_fan": "gpio"},
+        plant=another_board("echo '# END pi-commerce' >> boot/firmware/config.txt"),
+    ),
     "board that gives way under load": Case(
         ("under load", "on all cores", "throttled", "see to its fan"),
         {"hardware_root": "/var/tmp/board", "preflight_soak_minutes": 1},

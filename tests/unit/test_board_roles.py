@@ -43,7 +43,11 @@ def run(board: Path, role: str, count: int, **variables: Any) -> tuple[int, str]
         **variables,
     }
     facts = {"ansible.builtin.set_fact": {"pi": pi, "cacheable": True}}
-    tasks = [{**task, "vars": known} for task in load(role, "tasks/main.yml")[:count]]
+    tasks: list[dict[str, Any]] = []
+    for task in load(role, "tasks/main.yml")[:count]:
+        path = task.get("ansible.builtin.import_tasks")
+        tasks += load(role, f"tasks/{path}") if path else [task]
+    tasks = [{**task, "vars": known} for task in tasks]
     return plays.play(board.parents[3], [facts, *tasks], "--diff")
 
 

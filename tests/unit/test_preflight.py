@@ -20,6 +20,14 @@ BODY: dict[str, Any] = {
     "bridges": [{"id": "174c:55aa", "name": "ASM1153E", "driver": "uas", "speed_mbit": 5000}],
     "sockets": [{"name": "eth0", "wireless": False, "carrier": True, "speed_mbit": 1000, "way_out": True}],
 }
+CONFIG_TXT: dict[str, Any] = {
+    "path": "/boot/firmware/config.txt",
+    "problem": "",
+    "block": [],
+    "fan": [],
+    "serial": [],
+    "overlays": None,
+}
 GOOD: dict[str, Any] = {
     "architecture": "aarch64",
     "userland_bits": 64,
@@ -28,6 +36,7 @@ GOOD: dict[str, Any] = {
     "os_name": "Debian GNU/Linux 13 (trixie)",
     "board": "Raspberry Pi 4 Model B Rev 1.5",
     "body": BODY,
+    "config_txt": CONFIG_TXT,
     "ram_mib": 3793,
     "page_bytes": 4096,
     "kernel": "6.12.34+rpt-rpi-v8",
@@ -246,6 +255,46 @@ def test_bad_board_is_judged_with_a_remedy(changes: dict[str, Any], level: str, 
     assert len(found) == 1, body(**changes)
     assert said in found[0].found
     assert found[0].remedy
+
+
+def test_low_voltage_may_be_accepted_and_is_told_all_the_same() -> None:
+    low = {**GOOD, "body": {**BODY, "throttled": 0x50005}}
+    (refused,) = [one for one in preflight_body.judge(low, NOW) if one.level == "refuse"]
+    assert "preflight_allow_low_voltage: true" in refused.remedy
+    findings = list(preflight_body.judge(low, NOW, allow_low_voltage=True))
+    assert [one.level for one in findings if one.check == "power supply"] == ["warn"]
+    assert not [one for one in findings if one.level == "refuse"]
+
+
+def test_card_that_carries_the_system_alone_passes() -> None:
+    card = {**GOOD, "body": {**BODY, "boot": {"disk": "mmcblk0", "medium": "SD", "speed_mbit": None}}}
+    disk = "/dev/disk/by-id/usb-Maker_Disk_1-0:0"
+    (finding,) = [one for one in preflight_body.judge(card, NOW, data_disk=disk) if one.check == "boot medium"]
+    assert (finding.level, finding.found) == ("pass", f"SD, mmcblk0; the data is to lie on {disk}")
+
+
+@pytest.mark.parametrize(
+    ("config_txt", "said"),
+    [
+        (None, "unknown"),
+        ({**CONFIG_TXT, "problem": "/boot/firmware/config.txt: its file system is read-only; mount -o"}, "read-only"),
+    ],
+)
+def test_firmware_settings_that_cannot_be_written_are_told(config_txt: dict[str, Any] | None, said: str) -> None:
+    (finding,) = [
+        one for one in preflight_body.judge({**GOOD, "config_txt": config_txt}, NOW) if one.check == "firmware settings"
+    ]
+    assert finding.level == "warn"
+    assert said in finding.found
+    assert finding.remedy
+
+
+@pytest.mark.parametrize(
+    ("seconds", "kernel", "level"), [(60, "6.6.31", "refuse"), (60, "6.12", "pass"), (0, "5.15", "pass")]
+)
+def test_watchdog_that_the_kernel_would_not_take_is_refused_early(seconds: int, kernel: str, level: str) -> None:
+    findings = preflight_body.judge({**GOOD, "kernel": kernel}, NOW, watchdog_seconds=seconds)
+    assert [one.level for one in findings if one.check == "watchdog"] == [level]
 
 
 def test_remedies_name_the_very_words() -> None:
