@@ -67,13 +67,14 @@ def test_program_says_what_ended_it(
 def test_file_is_replaced_whole_and_has_its_mode_whatever_the_umask_is(tmp_path: Path) -> None:
     before = os.umask(0o077)
     try:
-        for mode, folder in ((0o600, 0o700), (0o644, 0o755)):
+        for mode in (0o600, 0o644):
             path = tmp_path / f"{mode:o}/file"
             files.write(path, "one", mode)
             files.write(path, "two", mode)
             assert path.read_text() == "two"
             assert path.stat().st_mode & 0o777 == mode
-            assert path.parent.stat().st_mode & 0o777 == folder & ~0o077
+            # It may be the folder of the copies.
+            assert path.parent.stat().st_mode & 0o777 == 0o700
             assert [other.name for other in path.parent.iterdir()] == ["file"]
     finally:
         os.umask(before)

@@ -19,8 +19,7 @@ def write(path: Path, content: str, mode: int = 0o600, *, lasting: bool = True) 
 
     Raises OSError that names the file.
     """
-    # Who may read the file may find it.
-    path.parent.mkdir(mode=0o755 if mode & 0o004 else 0o700, parents=True, exist_ok=True)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     temporary = path.with_name(f"{TEMPORARY}{path.name}")
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
     try:
