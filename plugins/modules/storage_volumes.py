@@ -63,8 +63,10 @@ from ansible.module_utils.storage.layout import GROUP, MOVING, Refused
 from ansible.module_utils.storage.places import FSTAB, Mount, Move, Plan
 
 JOURNAL = "/var/log/journal"
+# Mounts what is missing, whatever is done here.
+WATCH = "pi-commerce-storage.timer"
 # What writes where volumes will be. The container engine's socket would start it again.
-WRITERS = ("cron.service", "docker.socket", "docker.service", "containerd.service")
+WRITERS = ("cron.service", "pi-commerce-thermal.service", "docker.socket", "docker.service", "containerd.service")
 ASIDE = ".before-ssd"
 # One word of a command tells that it has no message in another language.
 ENGLISH = {**os.environ, "LC_ALL": "C"}
@@ -169,11 +171,9 @@ def apply(plan: Plan, rows: list[layout.Row], moving: list[str]) -> None:
 
 @contextlib.contextmanager
 def standing_still(moves: list[Move]) -> Iterator[None]:
-    """Nothing writes where data is moved from; whatever comes of it, all runs again afterwards."""
-    if not moves:
-        yield
-        return
-    writers = [name for name in WRITERS if tried("systemctl", "is-active", name).strip() == "active"]
+    """Nobody mounts, and nothing writes where data is moved from; whatever comes of it, all runs again afterwards."""
+    wanted = (WATCH, *(WRITERS if moves else ()))
+    writers = [name for name in wanted if tried("systemctl", "is-active", name).strip() == "active"]
     # The engine leaves its containers running when it is stopped.
     containers = tried("docker", "ps", "--quiet").split() if "docker.service" in writers else []
     try:
@@ -269,6 +269,8 @@ def shape(path: str) -> object:
 def put_aside(move: Move, rows: list[layout.Row]) -> None:
     """Empty the place of data that was copied: it goes beside it, or, where volume and folder were mixed, for good."""
     path = move.mount.path
+    if os.path.ismount(path):
+        raise Refused(f"{path}: was mounted by somebody just now, nothing was taken away; run again")
     if next(row for row in rows if row.name == move.mount.volume).mixes:
         for name in os.listdir(path):
             remove(os.path.join(path, name))

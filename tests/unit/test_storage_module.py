@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -220,6 +221,37 @@ def test_old_data_goes_beside_and_never_over_what_is_there(old: Path, tmp_path: 
     assert not old.exists()
     assert (tmp_path / "docker.before-ssd-2/volumes/shop/order").read_text() == "1"
     assert os.listdir(tmp_path / "docker.before-ssd") == []
+
+
+def test_what_somebody_has_mounted_meanwhile_is_not_taken_for_what_was_copied(
+    old: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os.path, "ismount", lambda path: path == str(old))
+    with pytest.raises(Refused, match="nothing was taken away"):
+        module.put_aside(places.Move(places.Mount(str(old), "cache"), 0), rows(tmp_path, mixes=True))
+    assert sorted(os.listdir(old)) == ["image", "volumes"]
+
+
+@pytest.mark.parametrize("moves", [True, False])
+def test_nobody_mounts_or_writes_meanwhile_and_all_runs_again(
+    moves: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def tried(*command: str) -> str:
+        asked.append(" ".join(command))
+        return "c1" if command[:2] == ("docker", "ps") else "active\n"
+
+    monkeypatch.setattr(module, "tried", tried)
+    monkeypatch.setattr(module, "run", lambda *command: asked.append(" ".join(command)))
+    move = places.Move(places.Mount(str(tmp_path / "nothing"), "cache"), 0)
+    stopped = " ".join((module.WATCH, *module.WRITERS)) if moves else module.WATCH
+    with contextlib.suppress(Refused), module.standing_still([move] if moves else []):
+        assert f"systemctl stop {stopped}" in asked
+        assert ("docker stop --time 120 c1" in asked) == moves
+        raise Refused("the copy is not like it")
+    assert f"systemctl start {' '.join(reversed(stopped.split()))}" in asked
+    assert (asked[-1] == "docker start c1") == moves
 
 
 def test_what_was_mixed_is_taken_away(old: Path, tmp_path: Path) -> None:
