@@ -9,7 +9,7 @@ DATA = "/var/lib/docker/volumes/pi-commerce_postgres_data/_data/PG_VERSION"
 # What a run leaves that was cut off before it had put files into force.
 CUT_OFF = (
     "/var/lib/pi-commerce.unapplied-{base-root,etc-docker,etc-fail2ban,etc-pi-commerce,firewall-etc,guard-root,root,ssh-etc,"
-    "thermal-root,updates-root,power-etc-systemd-system.conf.d,power-clock-etc,power-program-root,power-nut-etc-nut}"
+    "storage-root,thermal-root,updates-root,power-etc-systemd-system.conf.d,power-clock-etc,power-program-root,power-nut-etc-nut}"
 )
 # What somebody would still meet of the shop: its files, its ports, its nightly line, its engine, its firewall.
 # The authority that devices trust stays, and what another package has told UFW.
