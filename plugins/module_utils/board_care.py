@@ -38,6 +38,11 @@ LONG_WATCHDOG_KERNEL = (6, 8)
 SHORT_WATCHDOG_SECONDS, LONG_WATCHDOG_SECONDS = 14, 60
 
 
+def _is_whole(value: Any) -> bool:
+    """Whether it is a whole number; Ansible's are of a class of their own."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
 def is_curve(value: Any) -> bool:
     """Whether the fan's curve can be: one to four steps, each hotter and no slower than the last, full at the end."""
     if not isinstance(value, list) or len(value) not in STEPS:
@@ -45,7 +50,7 @@ def is_curve(value: Any) -> bool:
     if not all(isinstance(step, Mapping) and set(step) == {"celsius", "percent"} for step in value):
         return False
     degrees, speeds = ([step[key] for step in value] for key in ("celsius", "percent"))
-    if not all(type(number) is int for number in degrees + speeds):
+    if not all(map(_is_whole, [*degrees, *speeds])):
         return False
     rising = all(low < high for low, high in itertools.pairwise(degrees))
     not_slower = all(low <= high for low, high in itertools.pairwise(speeds))
@@ -59,7 +64,7 @@ def is_heat(value: Any) -> bool:
     names = ("warm", "high", "critical", "restore")
     if not isinstance(value, Mapping) or set(value) != set(names):
         return False
-    if not all(type(value[name]) is int and 30 <= value[name] <= 85 for name in names):
+    if not all(_is_whole(value[name]) and 30 <= value[name] <= 85 for name in names):
         return False
     return value["warm"] < value["high"] < value["critical"] and value["restore"] <= value["critical"] - 5
 

@@ -50,6 +50,18 @@ def test_fan_is_data(name: str, settings: list[str]) -> None:
     assert board_care.fan_settings(name, 18, CURVE) == settings
 
 
+def test_numbers_of_an_inventory_are_numbers() -> None:
+    """Ansible's remember where they are from, and are of a class of their own."""
+
+    class Whole(int):
+        pass
+
+    assert board_care.is_curve([{key: Whole(number) for key, number in step.items()} for step in CURVE])
+    limits = {"warm": 65, "high": 75, "critical": 80, "restore": 70}
+    assert board_care.is_heat({name: Whole(number) for name, number in limits.items()})
+    assert not board_care.is_heat({**limits, "restore": True})
+
+
 @pytest.mark.parametrize("length", board_care.STEPS)
 def test_every_step_of_the_overlay_is_set_hotter_and_no_slower(length: int) -> None:
     """One that is left out would keep a figure of its own, in the middle of ours."""
