@@ -46,7 +46,16 @@ def test_preflight_report_shows_every_row_and_changes_nothing() -> None:
     shown = {re.sub(r"^(pass|warn|refuse) +", "", row) for row in rows}
     for check in (
         *("secrets", "connection", "architecture", "board", "memory", "boot medium", "power supply", "throttling"),
-        *("USB disk", "boot program", "network socket", "clock", "clock sync", "free disk"),
+        *(
+            "firmware settings",
+            "watchdog",
+            "USB disk",
+            "boot program",
+            "network socket",
+            "clock",
+            "clock sync",
+            "free disk",
+        ),
         # Asked here although nothing has to be fetched any more.
         *("name server", "image registry", "package mirror"),
     ):

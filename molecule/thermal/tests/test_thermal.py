@@ -109,7 +109,7 @@ def test_hot_afternoon_is_told_acted_upon_and_over_once_each(host: Host, setting
         "The Pi is warm",
         "The Pi is hot",
         "The Pi is too hot",
-        "The Pi has a problem: it is throttled",
+        "The Pi has a problem: throttled",
         "The Pi has a problem: too little voltage",
         *(f"{name} was stopped because the Pi is too hot" for name in shed),
         *(f"{name} runs again" for name in shed),
