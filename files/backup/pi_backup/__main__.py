@@ -212,6 +212,10 @@ def main(words: Sequence[str] | None = None) -> int:
     except BackupError as error:
         print(f"failed: {error}", file=sys.stderr)
         return WRONG
+    except OSError as error:
+        # As where the disk with the data is missing: its folder takes no file.
+        print(f"failed: {error.filename}: {error.strerror}: is the disk full, missing or worn out?", file=sys.stderr)
+        return WRONG
 
 
 if __name__ == "__main__":
