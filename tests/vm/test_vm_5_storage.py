@@ -1,4 +1,4 @@
-"""A disk for the data: refused, taken, grown, missing, pulled, put back, and cut off from power while orders come in.
+"""A disk for the data: refused, taken, grown, missing, pulled, put back, cut off from power, and in another machine.
 
 The last of the tests on this machine: it ends with the shop on its disk. Journal and copies lie there as well.
 """
@@ -207,7 +207,7 @@ def test_disk_that_is_pulled_and_put_back_is_told_and_the_machine_recovers_by_it
     machine.pi("echo 1 > /sys/bus/pci/rescan")
     wait_until_back(old)
     assert order().json()["status"] == "duplicate"
-    wait_for("! test -e /var/lib/pi-commerce/storage/alarm")
+    wait_for('grep \'"problem": ""\' /var/lib/pi-commerce/storage/state.json')
     assert succeeded(converge())["changed"] == 0
 
 
@@ -259,3 +259,23 @@ def test_no_confirmed_order_is_lost_in_twenty_power_cuts() -> None:
     assert len(writer.confirmed) >= 3 * CUTS
     assert succeeded(converge())["changed"] == 0
     assert answers()
+
+
+# --- another machine --------------------------------------------------------------------------------------
+
+
+def test_disk_that_has_outlived_its_machine_is_gone_on_with_and_not_rebuilt_over() -> None:
+    """The board burnt: the same address, a fresh system, and the disk with all that was confirmed."""
+    machine.pi("sync")
+    (machine.STATE / "root.qcow2").unlink()
+    machine.make("restart")
+    wait_for("systemctl is-active ssh.service", BOOT_SECONDS)
+    assert machine.pi("ls /etc/pi-commerce 2>&1 || true").strip().endswith("No such file or directory")
+    done = machine.playbook("rebuild.yml", f"-estorage_disk={DISK}")
+    assert done.status != 0
+    for words in (f"{DISK} holds data already", "pi-commerce_postgres_data", "To go on with it: site.yml"):
+        assert words in " ".join(done.output.split()), done.output[-3000:]
+    succeeded(converge())
+    assert order().json()["status"] == "duplicate"
+    assert int(machine.psql("shop", "SELECT count(*) FROM orders WHERE order_id LIKE 'CUT-%'")) >= 3 * CUTS
+    assert succeeded(converge())["changed"] == 0

@@ -144,6 +144,8 @@ def watch() -> int:
     found = looking.look()
     # Before a restart, so that it goes out now or after it.
     looking.tell(found.problem)
+    if found.problem:
+        print(found.problem, file=sys.stderr)
     if found.restart:
         looking.restart()
     return WRONG if found.problem else DONE
