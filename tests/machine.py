@@ -99,11 +99,22 @@ def recap(output: str) -> dict[str, int]:
     return {key: int(value) for key, value in re.findall(r"(\w+)=(\d+)", line)}
 
 
-def secrets() -> dict[str, str]:
-    """All secrets of the machine, as the owner reads them."""
+def unseal() -> str:
+    """The text of the vault file."""
     shown = run("ansible-vault", "view", str(STATE / "secrets.vault.yml"))
     assert shown.status == 0, shown.output
-    lines = (line.split(": ", 1) for line in shown.output.splitlines() if ": " in line)
+    return shown.output
+
+
+def seal(plain: str) -> None:
+    """Write the vault file anew."""
+    sealed = run("ansible-vault", "encrypt", "--output", str(STATE / "secrets.vault.yml"), "-", stdin=plain)
+    assert sealed.status == 0, sealed.output
+
+
+def secrets() -> dict[str, str]:
+    """All secrets of the machine, as the owner reads them."""
+    lines = (line.split(": ", 1) for line in unseal().splitlines() if ": " in line)
     return {key: value.strip("'\"") for key, value in lines}
 
 

@@ -419,7 +419,7 @@ LIBRARY
         plant=mounted_over("/etc/sudoers.d/010_pi-nopasswd", "printf ''"),
     ),
     "SSH server that would not start again": Case(
-        ("The SSH server refuses its own settings", "Colour", "Correct the file that it names"),
+        ("the SSH server refuses its own settings", "Colour", "Correct the file that it names"),
         plant=mounted_over("/etc/ssh/sshd_config", "sed '1i Colour blue' /etc/ssh/sshd_config"),
     ),
     "SSH server stopped": Case(

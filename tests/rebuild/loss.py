@@ -44,10 +44,7 @@ def lose_everything(held: Sequence[str]) -> None:
         if path.name not in OWNERS:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     if held:
-        plain = "".join(f"{name}: {known[name]}\n" for name in held)
-        target = str(machine.STATE / "secrets.vault.yml")
-        sealed = machine.run("ansible-vault", "encrypt", "--output", target, "-", stdin=plain)
-        assert sealed.status == 0, sealed.output
+        machine.seal("".join(f"{name}: {known[name]}\n" for name in held))
 
 
 def new_machine() -> None:

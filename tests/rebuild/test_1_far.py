@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from typing import Any
 
 import loss
@@ -9,20 +10,33 @@ import machine
 import owner
 import pytest
 
+# Where its messages go is a secret that nobody but the owner, or a copy, has.
+PEOPLE = ("-e", '{"notify_targets": {"phone": {"url_secret": "notify_phone_url"}}}')
+
 
 @pytest.fixture(scope="module")
-def rebuilt(shop: dict[str, Any]) -> machine.Finished:
+def told(shop: dict[str, Any]) -> dict[str, Any]:
+    """What the shop holds since it tells its owner what is wrong."""
+    machine.seal(f"{machine.unseal().rstrip()}\nnotify_phone_url: json://127.0.0.1:9/{secrets.token_hex(8)}\n")
+    finished = machine.playbook("site.yml", *PEOPLE)
+    assert finished.status == 0, finished.output[-4000:]
+    loss.save("nightly")
+    return owner.everything()
+
+
+@pytest.fixture(scope="module")
+def rebuilt(told: dict[str, Any]) -> machine.Finished:
     """The run that brings the shop onto a new machine."""
     loss.lose_everything(["backup_far_password"])
     loss.new_machine()
-    return machine.playbook("rebuild.yml")
+    return machine.playbook("rebuild.yml", *PEOPLE)
 
 
 def test_everything_is_as_it_was(
-    shop: dict[str, Any], rebuilt: machine.Finished, capsys: pytest.CaptureFixture
+    told: dict[str, Any], rebuilt: machine.Finished, capsys: pytest.CaptureFixture
 ) -> None:
     assert rebuilt.status == 0, rebuilt.output[-6000:]
-    assert owner.everything() == shop
+    assert owner.everything() == told
     with capsys.disabled():
         print(f"\n{loss.shown(rebuilt.output)}")
 
@@ -55,9 +69,17 @@ def test_nothing_is_left_of_what_stood_in(rebuilt: machine.Finished) -> None:
 
 
 def test_next_run_of_the_site_changes_nothing(rebuilt: machine.Finished) -> None:
-    after = machine.playbook("site.yml")
+    after = machine.playbook("site.yml", *PEOPLE)
     assert after.status == 0, after.output[-4000:]
     assert machine.recap(after.output)["changed"] == 0, after.output[-6000:]
+
+
+def test_owner_is_told_again_until_nobody_wants_to_know(rebuilt: machine.Finished) -> None:
+    assert "phone" in machine.pi("pi-commerce-notify --check")
+    machine.pi("test -s /etc/pi-commerce/secrets/notify_phone_url")
+    without = machine.playbook("site.yml")
+    assert without.status == 0, without.output[-4000:]
+    machine.pi("test ! -e /etc/pi-commerce/secrets/notify_phone_url")
 
 
 def test_machine_with_a_shop_is_refused(rebuilt: machine.Finished) -> None:

@@ -245,7 +245,7 @@ def harm(stage):
 OTHER_MANIFEST = f"""{BACKUP}
 def harm(stage):
     manifest = files.read_json(stage / "manifest.json")
-    manifest["wal"]["point"] -= 300
+    manifest["points"]["postgres_data"] -= 300
     files.write_json(stage / "manifest.json", manifest)
 """
 CHANGED_STAGED = f"""{BACKUP}

@@ -382,9 +382,9 @@ def test_an_update_leaves_no_gap_and_ssrf_stays_out(stack: Stack) -> None:
     assert {status for status, _ in seen} == {200}
     assert seen[0] == (200, "ok")
     assert not stack.workflows(changed).changed
-    assert intake(stack, order("G-1")).status == 503
+    wait_until(lambda: intake(stack, order("G-1")).status == 503, 10, "the changed intake is live")
     assert stack.workflows(declared()).changed
-    assert intake(stack, order("G-1")).status == 201
+    wait_until(lambda: intake(stack, order("G-1")).status == 201, 10, "the declared intake is live again")
 
 
 def test_drift_is_repaired(stack: Stack) -> None:

@@ -73,15 +73,36 @@ def mortal(engine: DockerClient) -> Iterator[Shop]:
         made.remove()
 
 
+def rows(shop: Shop) -> set[float]:
+    """The times of the rows in PostgreSQL."""
+    return set(map(float, shop.sql("SELECT extract(epoch FROM at) FROM tokens", "shop").output.split()))
+
+
 def written(shop: Shop) -> dict[str, set[float]]:
     """The times of everything that is in each store."""
     texts = {
-        "postgres_data": shop.sql("SELECT extract(epoch FROM at) FROM tokens", "shop").output,
         "redis_data": shop.cli("LRANGE", "tokens", "0", "-1"),
         "files_data": shop.shell(f'python3 -c "{READ_FILES}"', shop.files).output,
         "files_data (SQLite)": shop.shell(f'python3 -c "{READ_SQLITE}"', shop.files).output,
     }
-    return {store: {float(word) for word in text.split()} for store, text in texts.items()}
+    found = {store: {float(word) for word in text.split()} for store, text in texts.items()}
+    return {"postgres_data": rows(shop), **found}
+
+
+def test_a_night_alone_brings_back_all_that_it_says(mortal: Shop) -> None:
+    """Also what was written while the copy was checked."""
+    mortal.shell(ROWS.replace("0.1", "0.01"), mortal.postgres, detach=True)
+    wait_until(lambda: mortal.sql("SELECT count(*) > 9 FROM tokens", "shop").output == "t", 60, "the writer")
+    mortal.must("nightly")
+    before = rows(mortal)
+    reached = json.loads(mortal.shell(f"cat {FOLDER}/state/far.json").output)["points"]["postgres_data"]
+    mortal.destroy()
+
+    mortal.machine()
+    mortal.confirmed("all", "--from", "far")
+    lost = before - rows(mortal)
+    assert lost, "nothing was written after the night"
+    assert min(lost) > reached
 
 
 def live(shop: Shop, chance: random.Random) -> dict[str, set[float]]:

@@ -14,15 +14,15 @@ NOW = 1_800_000_000.0
 
 
 def snapshot(kind: str, moment: float, base: str, ends: str = "", host: str = "shop-pi") -> Snapshot:
-    """A snapshot of PostgreSQL as the jobs make them."""
-    tags = (kind, f"base={base}", f"point={moment}", "store=postgres_data", *([f"ends={ends}"] if ends else []))
-    paths = ["/staging/" + kind]
-    paths += ["/spool/base"] if kind == "nightly" else []
-    paths += ["/spool/wal"] if kind == "ship" or ends else []
-    return Snapshot(f"{kind}@{moment:.0f}", moment, host, tuple(paths), tags)
+    """A snapshot of PostgreSQL as the jobs make them; a night's base is whole two seconds before its log ends."""
+    tags = [kind, f"base={base}", f"point={moment}", "store=postgres_data"]
+    tags += [f"consistent={moment - 2}"] if kind == "nightly" else []
+    tags += [f"ends={ends}"] if ends else []
+    paths = ["/staging/" + kind, "/spool/wal", *(["/spool/base"] if kind == "nightly" else [])]
+    return Snapshot(f"{kind}@{moment:.0f}", moment, host, tuple(paths), tuple(tags))
 
 
-# Two nights; the second one also saves the end of the log that goes on from the first one's base.
+# Two nights; the second one's log is also the end of the log that goes on from the first one's base.
 TWO_NIGHTS = [
     snapshot("nightly", 100, "one"),
     snapshot("ship", 110, "one"),
@@ -40,7 +40,11 @@ TWO_NIGHTS = [
         # The log reaches over a night that saved its end, whether or not the ships between are still there.
         (150, "nightly@100", "nightly@200", 150, 150),
         (115, "nightly@100", "ship@120", 115, 115),
-        (100, "nightly@100", "ship@110", 100, 100),
+        # The night's own log leads to every moment since its base was whole.
+        (100, "nightly@100", "nightly@100", 100, 100),
+        (98, "nightly@100", "nightly@100", 98, 98),
+        (198.5, "nightly@200", "nightly@200", 198.5, 198.5),
+        (197, "nightly@100", "nightly@200", 197, 197),
         # Later than anything: as near as can be.
         (300, "nightly@200", "ship@210", None, 210),
     ],
@@ -53,19 +57,34 @@ def test_moment_is_reached_by_a_base_and_its_own_log(
     assert (found.base.id, found.log.id, found.until, found.reached) == (base, log, until, reached)
 
 
-def test_base_is_enough_where_there_is_no_log() -> None:
-    assert choose.recovery(TWO_NIGHTS[:1], "postgres_data", None) == choose.Recovery(TWO_NIGHTS[0], None, None, 100)
+def test_night_is_enough_where_there_is_no_other_log() -> None:
+    night = TWO_NIGHTS[0]
+    assert choose.recovery(TWO_NIGHTS[:1], "postgres_data", None) == choose.Recovery(night, night, None, 100)
 
 
 def test_newest_base_is_taken_though_the_log_of_the_one_before_leads_as_far() -> None:
-    until_the_night = TWO_NIGHTS[:4]
-    assert choose.recovery(until_the_night, "postgres_data", None) == choose.Recovery(TWO_NIGHTS[3], None, None, 200)
+    night = TWO_NIGHTS[3]
+    assert choose.recovery(TWO_NIGHTS[:4], "postgres_data", None) == choose.Recovery(night, night, None, 200)
+
+
+def test_ship_that_reached_later_is_taken_rather_than_the_night_it_overlapped() -> None:
+    ship = snapshot("ship", 200.3, "one")
+    found = choose.recovery([*TWO_NIGHTS[:4], ship], "postgres_data", None)
+    assert found == choose.Recovery(TWO_NIGHTS[0], ship, None, 200.3)
+
+
+def test_base_whose_log_could_not_be_saved_is_taken_for_what_it_held_when_it_began() -> None:
+    tags = ("nightly", "base=two", "point=190", "consistent=198", "store=postgres_data")
+    night = Snapshot("nightly@200", 200, "shop-pi", ("/staging/nightly", "/spool/base"), tags)
+    ships = [*TWO_NIGHTS[:3], snapshot("ship", 195, "one")]
+    assert choose.recovery([*ships, night], "postgres_data", None).reached == 195
+    assert choose.recovery([*ships[:3], night], "postgres_data", None) == choose.Recovery(night, None, None, 190)
 
 
 @pytest.mark.parametrize(
     ("snapshots", "at", "text"),
     [
-        (TWO_NIGHTS, 99, "postgres_data can be had from"),
+        (TWO_NIGHTS, 97, "postgres_data can be had from"),
         (TWO_NIGHTS[1:3], None, "there is no base of postgres_data yet"),
     ],
 )

@@ -72,9 +72,9 @@ def recovery(snapshots: Sequence[Snapshot], store: str, at: float | None) -> Rec
     bases = [snapshot for snapshot in snapshots if snapshot.path("base") and snapshot.holds(store)]
     if not bases:
         raise Refused(f"there is no base of {store} yet: the first nightly has not ended")
-    before = [base for base in bases if at is None or _point(base) <= at]
+    before = [base for base in bases if at is None or _consistent(base) <= at]
     if not before:
-        raise Refused(f"{store} can be had from {shown(_point(bases[0]))} on, not at {shown(at or 0)}")
+        raise Refused(f"{store} can be had from {shown(_consistent(bases[0]))} on, not at {shown(at or 0)}")
     found = [_along(snapshots, store, base, at) for base in before]
     exact = [recovery for recovery in found if at is not None and recovery.until == at]
     # Where several lead to the same moment, the newest base: the least to replay, and what a drill has to look at.
@@ -82,11 +82,11 @@ def recovery(snapshots: Sequence[Snapshot], store: str, at: float | None) -> Rec
 
 
 def _along(snapshots: Sequence[Snapshot], store: str, base: Snapshot, at: float | None) -> Recovery:
-    """How far the log of one base leads."""
+    """How far the log of one base leads; the first of it is saved with the base."""
     logs = [
         snapshot
         for snapshot in snapshots
-        if snapshot.holds(store) and snapshot.path("wal") and snapshot.log_of == base.tag("base")
+        if snapshot.holds(store) and snapshot.path("wal") and (snapshot == base or snapshot.log_of == base.tag("base"))
     ]
     if at is not None:
         beyond = [log for log in logs if _point(log) >= at]
@@ -99,6 +99,11 @@ def _along(snapshots: Sequence[Snapshot], store: str, base: Snapshot, at: float 
 
 def _point(snapshot: Snapshot) -> float:
     return float(snapshot.tag("point") or 0)
+
+
+def _consistent(base: Snapshot) -> float:
+    """From which moment on a base can be recovered to: when its copy had ended."""
+    return float(base.tag("consistent"))
 
 
 def holding(snapshots: Sequence[Snapshot], store: str, at: float | None) -> Snapshot:

@@ -92,11 +92,15 @@ class Run:
         chain = files.read_json(self.plan.folder / "state/chain.json")
         if chain and not server.goes_on(chain):
             raise BackupError(f"{server.container} was restored since the last base: the next one begins a new chain")
-        self.paths.append(server.wal)
-        self.excluded.append(str(server.wal / ".part"))
-        self.manifest["wal"] = {"path": str(server.wal), "base": chain.get("base"), "point": moment}
+        self.keep_log(server, chain.get("base"))
         if chain:
             self.points[store.name] = moment
+
+    def keep_log(self, server: Server, base: str | None) -> None:
+        """The log in the spool, which goes on from `base`."""
+        self.paths.append(server.wal)
+        self.excluded.append(str(server.wal / ".part"))
+        self.manifest["wal"] = {"path": str(server.wal), "base": base}
 
     def canaries(self) -> None:
         """A token in every store, for a drill to find. Redis, which has one key for it, gets it with its dump."""
@@ -124,6 +128,7 @@ class Run:
         A ship passes over a repository that an earlier ship is still feeding, or a later one has fed.
         """
         stores = [f"store={name}" for name in self.points]
+        self.manifest["points"] = self.points
         self.manifest["files"] = files.digests(self.stage)
         files.write_json(self.stage / "manifest.json", self.manifest)
         done = []
@@ -256,7 +261,7 @@ def nightly(plan: Plan, wait: float = 0) -> list[str]:
                 run.attempt(f"{other.service} canary", partial(canaries.plant_n8n, plan, other, run.manifest["canary"]))
         if store:
             run.attempt(store.name, lambda: _dump(run, store, base))
-            run.attempt(store.name, lambda: _end_chain(run, store))
+            run.attempt(store.name, lambda: _end_log(run, store))
         run.quick()
         for other in plan.stores:
             if other.kind == "n8n":
@@ -271,8 +276,11 @@ def nightly(plan: Plan, wait: float = 0) -> list[str]:
             repository.remember(points=later(known.get("points", {}), run.points), bases=bases)
 
         point = run.points.get(store.name, 0) if store else 0
+        tags = [f"base={base}", f"point={point:.6f}"]
+        if "base" in run.manifest:
+            tags.append(f"consistent={run.manifest['base']['consistent']:.6f}")
         ends = run.manifest.get("wal", {}).get("base")
-        tags = [f"base={base}", f"point={point:.6f}", *([f"ends={ends}"] if ends else [])]
+        tags += [f"ends={ends}"] if ends else []
         done = run.upload(tags, remember)
         if done:
             losses.remember(plan, run.manifest["volumes"])
@@ -296,11 +304,12 @@ def _dump(run: Run, store: Store, base: str) -> None:
             server.drop_log()
     tables = server.dump(run.folder("postgres"))
     run.manifest["databases"] = tables
+    begun = time.time()
     taken = server.take_base()
-    run.manifest["base"] = {"id": base, "segment": taken["segment"], "path": taken["folder"], "ended": time.time()}
-    run.manifest["base"].update(files.measure(Path(taken["folder"])))
-    run.paths.append(Path(taken["folder"]))
-    run.points[store.name] = run.manifest["base"]["ended"]
+    run.manifest["base"] = {"id": base, **taken, **files.measure(Path(taken["path"]))}
+    run.paths.append(Path(taken["path"]))
+    # What it surely holds, should its log not be had.
+    run.points[store.name] = begun
 
 
 def _export(run: Run, store: Store) -> None:
@@ -315,13 +324,18 @@ def _host(run: Run) -> None:
     run.excluded += host.excluded(run.plan)
 
 
-def _end_chain(run: Run, store: Store) -> None:
-    """Save the end of the old chain's log, too: when its ships are thinned out, every moment can still be had."""
+def _end_log(run: Run, store: Store) -> None:
+    """Save the log up to now: the new base reaches a moment that is known by it.
+
+    It is the end of the old chain's log, too: when its ships are thinned out, every moment can still be had.
+    """
+    if "base" not in run.manifest:
+        return
+    server = Server(run.plan, store)
+    moment = server.switch()
     chain = files.read_json(run.plan.folder / "state/chain.json")
-    if chain and "base" in run.manifest and Server(run.plan, store).goes_on(chain):
-        run.log(store)
-        # The base is the newest that can be restored whatever becomes of the log.
-        run.points[store.name] = run.manifest["base"]["ended"]
+    run.keep_log(server, chain["base"] if chain and server.goes_on(chain) else None)
+    run.points[store.name] = moment
 
 
 def _begin_chain(plan: Plan, base: str, segment: str) -> None:

@@ -117,10 +117,11 @@ class Server:
 
     # --- by night ------------------------------------------------------------------------------------------
 
-    def take_base(self) -> dict[str, str]:
-        """Copy the cluster into the spool volume and check the copy; its first segment and its folder.
+    def take_base(self) -> dict[str, Any]:
+        """Copy the cluster into the spool volume and check the copy.
 
-        It lies in `<spool>/base`. Raises BackupError.
+        `path`: where it lies. `segment`: the first of the log it needs. `consistent`: seconds since 1970, from which
+        moment on it can be recovered to. Raises BackupError.
         """
         folder = f"{mount_of(self.plan, self.container, self.store.spool)}/base"
         size = int(self.sql("SELECT (sum(pg_database_size(oid)) / 1048576)::int FROM pg_database")[0])
@@ -129,12 +130,13 @@ class Server:
         # With the log it needs to be whole by itself, even where the spool has a gap.
         command = ["pg_basebackup", "-U", "postgres", "--wal-method=stream", "--checkpoint=fast", "--pgdata", folder]
         inside(self.container, [*command, "--manifest-checksums=SHA256"])
+        consistent = time.time()
         inside(self.container, ["pg_verifybackup", "--quiet", folder])
         label = (self.spool / "base/backup_label").read_text(encoding="utf-8")
         segment = re.search(r"^START WAL LOCATION: \S+ \(file ([0-9A-F]{24})\)$", label, re.MULTILINE)
         if segment is None:
             raise BackupError(f"{self.spool}/base/backup_label: names no first segment: {label}")
-        return {"segment": segment[1], "folder": str(self.spool / "base")}
+        return {"path": str(self.spool / "base"), "segment": segment[1], "consistent": consistent}
 
     def drop_base(self) -> None:
         """Remove the base in the spool volume."""

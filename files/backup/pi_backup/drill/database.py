@@ -137,7 +137,7 @@ class Postgres:
 
     def log(self) -> None:
         """The log is whole from the base on."""
-        self.ladder.note("there is none since the base yet")
+        self.ladder.note("there is none")
         self._lay_log(self.recovery())
 
     def point_in_time(self) -> None:

@@ -213,7 +213,7 @@ class Source:
         real = {"host": snapshot.host, "kind": snapshot.kind}
         store = self.plan.postgres()
         if store and snapshot.holds(store.name):
-            point = manifest["base"]["ended"] if snapshot.kind == "nightly" else manifest["wal"]["point"]
+            point = manifest["points"][store.name]
             base = manifest["base"]["id"] if snapshot.kind == "nightly" else str(manifest["wal"]["base"] or "none")
             said.update(point=f"{point:.6f}", base=base)
             real.update(point=snapshot.tag("point"), base=snapshot.tag("base"))
