@@ -37,7 +37,7 @@ INVENTORY ?= $(lastword $(VIRTUAL))
 
 .PHONY: help setup lock engine images up down clean status audit preflight drill probe ssh restart lose rescue-kit vpn-client first-boot bootstrap
 .PHONY: docs hooks bench
-.PHONY: test test-full lint unit services backups site interruptions molecule molecule-up molecule-down vm vpn rebuild faults
+.PHONY: test test-full lint unit services backups site harm interruptions molecule molecule-up molecule-down vm vpn rebuild faults
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -148,7 +148,7 @@ ssh: ## Log in to the virtual Pi
 
 # Three at a time: while one waits for a machine, the others compute. Each prints when it is done; the longest come first.
 test: images ## Linters, unit, service, backup, site and fault tests
-	@$(MAKE) --no-print-directory --jobs=3 --output-sync=target site backups lint unit services
+	@$(MAKE) --no-print-directory --jobs=3 --output-sync=target site backups harm services unit lint
 
 hooks: setup ## Have git check every commit (.pre-commit-config.yaml)
 	@pre-commit install
@@ -182,7 +182,14 @@ services: setup
 	$(ALONE) pytest tests/services $(BACKUPS:%=--ignore=%)
 
 site: setup
-	$(ALONE) pytest tests/site tests/faults tests/uninstall --ignore=tests/faults/test_interruptions.py
+	$(ALONE) pytest tests/site tests/uninstall
+
+# Machines of its own, so that it need not wait for the other one.
+harm: export PI_TEST_STATE ?= .virtual-pi-harm
+harm: export PI_TEST_NAME ?= pi-commerce-harm
+harm: export PI_TEST_NETWORK ?= 10.211.0
+harm: setup
+	$(ALONE) pytest tests/faults --ignore=tests/faults/test_interruptions.py
 
 interruptions: images ## Cut runs off at chosen tasks: the next one has to make it good
 	$(ALONE) pytest tests/faults/test_interruptions.py

@@ -28,6 +28,8 @@ LOOPBACK = {"ip": "127.0.0.0/8", "ip6": "::1/128"}
 def read() -> dict:
     """What `state` says, with what only the machine itself can see."""
     in_force = rules_in_force()
+    # Without it the server refuses any settings. It goes with ssh.service, where that is stopped for its socket's sake.
+    os.makedirs("/run/sshd", mode=0o755, exist_ok=True)
     found = state(output("ip", "-json", "address"), output("sshd", "-T"), active("ssh.socket"))
     return {
         **found,

@@ -305,7 +305,8 @@ RULES: dict[str, Rule] = {
             for networks in names.values()
         ),
     ),
-    "firewall_ssh_ports": _each(_whole(1, 65535)),
+    # Text where an ssh_port was typed.
+    "firewall_ssh_ports": _each(Rule("a port", lambda value: is_port(f"{value}/tcp"))),
     "first_boot_keys": _each(Rule("a public key as in authorized_keys, on one line", is_public_key)),
     "first_boot_network": Rule(
         "empty (DHCP), or an address with its prefix (192.168.178.10/24), a gateway in that network and name_servers",

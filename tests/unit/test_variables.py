@@ -56,6 +56,10 @@ def test_good_variables_and_all_defaults_pass() -> None:
     assert judge(**{name: value for name, value in defaults.items() if "{{" not in str(value)}) == []
 
 
+def test_number_that_was_typed_is_text_and_passes() -> None:
+    assert judge(ssh_port="2222", firewall_ssh_ports=["2222"], backup_ship_minutes="5") == []
+
+
 @pytest.mark.parametrize("name", sorted(variables.RULES))
 def test_every_rule_belongs_to_a_documented_variable(name: str) -> None:
     assert any(name in spec["options"] for spec in SPECS)
@@ -87,6 +91,7 @@ BAD = [
     ("firewall_sources", {"ssh": ["192.168.7.9/24"]}),
     ("firewall_sources", {"ssh": "192.168.7.0/24"}),
     ("firewall_ssh_ports", [0]),
+    ("firewall_ssh_ports", ["ssh"]),
     ("first_boot_keys", ["~/.ssh/id_ed25519.pub"]),
     ("first_boot_keys", ["-----BEGIN OPENSSH"]),
     ("first_boot_keys", ["ssh-ed25519 AAAAC3Nz anna\nssh-ed25519 AAAAC3Nz eve"]),
