@@ -19,7 +19,8 @@ from docker.models.containers import Container
 from docker.models.networks import Network
 from n8n_api import N8n
 from passlib.hash import bcrypt
-from redis_server import LABELS, address_of, image_of, start_container, wait_until
+from redis_server import LABELS, address_of, image_of, start_container
+from waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 WORKFLOWS = ROOT / "files/workflows"

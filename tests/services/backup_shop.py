@@ -11,7 +11,8 @@ from automation_stack import ROOT, VARIABLES, compose_service
 from docker import DockerClient
 from docker.models.containers import Container
 from passlib.hash import bcrypt
-from redis_server import LABELS, image_of, wait_until
+from redis_server import LABELS, image_of
+from waiting import wait_until
 
 PROGRAM = (ROOT / "files/backup/pi_backup", ROOT / "files/common/pi_common")
 FOLDER = "/var/backups/pi-commerce"

@@ -12,7 +12,8 @@ from automation_stack import compose_service
 from backup_shop import FOLDER, Said, Shop
 from docker import DockerClient
 from passlib.hash import bcrypt
-from redis_server import image_of, wait_until
+from redis_server import image_of
+from waiting import wait_until
 
 SETTINGS = "/etc/pi-commerce/drill/settings.json"
 READY = "http.get('http://127.0.0.1:5678/healthz/readiness',r=>process.exit(r.statusCode==200?0:1))"

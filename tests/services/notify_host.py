@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 
 from automation_stack import ROOT
 from docker import DockerClient
-from redis_server import LABELS, image_of, wait_until
+from redis_server import LABELS, image_of
+from waiting import wait_until
 
 PROGRAM = (ROOT / "files/notify/pi_notify", ROOT / "files/common/pi_common")
 REMOTE = Path(__file__).parent

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from docker import DockerClient
-from redis_server import RedisServer, address_of, image_of, start_container, wait_until
+from redis_server import RedisServer, address_of, image_of, start_container
+from waiting import wait_until
 
 SOURCE = Path(__file__).parents[2] / "files/services/rate_limiter"
 IMAGE = "pi-commerce/rate_limiter:test"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import secrets
 import socket
-import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,19 +14,11 @@ from docker import DockerClient
 from docker.errors import APIError, ImageNotFound
 from docker.models.containers import Container
 from images import host_arch
+from waiting import wait_until
 
 USERS_TEMPLATE = Path(__file__).parents[2] / "templates/secrets/redis_users.j2"
 LABELS = {"pi-commerce.test": "services"}
 PORT = 6379
-
-
-def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None:
-    """Return once ``condition`` holds; fail, naming ``what`` was awaited, after ``seconds`` in vain."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            raise AssertionError(f"waited {seconds} s in vain: {what}")
-        time.sleep(0.02)
 
 
 def image_of(engine: DockerClient, name: str) -> str:

@@ -13,7 +13,7 @@ from automation_stack import OWNER, ROOT, SHOP_CREDENTIAL, Answer, Result, Stack
 from docker import DockerClient
 from n8n_api import OwnerSession
 from rate_limiter_server import RateLimiter
-from redis_server import wait_until
+from waiting import wait_until
 
 ORDERS_SQL = ROOT / "files/schema/shop/001_orders.sql"
 ECHO, INTAKE, EXTRA = "piHealthEcho0001", "piOrderIntake001", "piExtraForTests1"

@@ -8,8 +8,8 @@ import time
 
 import pytest
 from backup_shop import FOLDER, PLAN, SECRETS, SMALL, Shop
-from redis_server import wait_until
 from test_backup_restore import after, at
+from waiting import wait_until
 
 # Kills the program where a function is called (or has returned) for the nth time.
 KILLED = """

@@ -8,7 +8,7 @@ import time
 
 import pytest
 from backup_shop import FOLDER, PLAN, Shop
-from redis_server import wait_until
+from waiting import wait_until
 
 
 def at(moment: float) -> str:

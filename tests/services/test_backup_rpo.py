@@ -18,7 +18,7 @@ from collections.abc import Iterator
 import pytest
 from backup_shop import FOLDER, Shop
 from docker import DockerClient
-from redis_server import wait_until
+from waiting import wait_until
 
 DESTROYED = 20 if os.environ.get("FULL") else 2
 SEED = int(os.environ.get("SEED", secrets.randbelow(1_000_000)))

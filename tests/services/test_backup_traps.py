@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from backup_shop import FOLDER, SPOOL_MIB, Shop
-from redis_server import wait_until
+from waiting import wait_until
 
 AOF = "/data/appendonlydir"
 KILL = """

@@ -14,7 +14,7 @@ from backup_shop import FOLDER
 from docker import DockerClient
 from drill_faults import CUT_DUMP, FAULTS, FILE_CHANGED, PATIENT, Fault, saved
 from drill_shop import SETTINGS, DrillShop
-from redis_server import wait_until
+from waiting import wait_until
 
 # `make faults WHAT=backup` sets it.
 FULL = bool(os.environ.get("FULL"))

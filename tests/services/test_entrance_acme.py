@@ -12,7 +12,8 @@ from cryptography import x509
 from dns_services import TOKEN
 from docker import DockerClient
 from docker.models.containers import Container
-from redis_server import LABELS, image_of, wait_until
+from redis_server import LABELS, image_of
+from waiting import wait_until
 
 FOLDER = "/srv/remote"
 PRIVATE, PROXY = "/etc/pi-commerce/entrance", "/etc/pi-commerce/proxy"

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from docker import DockerClient
 from rate_limiter_server import POLICIES, Client, RateLimiter, build_image
-from redis_server import RedisServer, wait_until
+from redis_server import RedisServer
+from waiting import wait_until
 
 HOUR = 3600
 SECOND_US = 1_000_000

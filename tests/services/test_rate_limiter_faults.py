@@ -12,7 +12,8 @@ from docker import DockerClient
 from rate_limiter.errors import ConfigError
 from rate_limiter.policies import MAX_LIMIT, load_policies
 from rate_limiter_server import POLICIES, Answer, RateLimiter
-from redis_server import RedisServer, wait_until
+from redis_server import RedisServer
+from waiting import wait_until
 
 Start = Callable[..., RateLimiter]
 GOOD = json.dumps({"policies": POLICIES})

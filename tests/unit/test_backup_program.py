@@ -22,6 +22,7 @@ def snapshot(kind: str, moment: float, base: str, ends: str = "", host: str = "s
     return Snapshot(f"{kind}@{moment:.0f}", moment, host, tuple(paths), tuple(tags))
 
 
+NIGHT_OF_BEFORE = ("base=one", "point=100", "store=postgres_data")
 # Two nights; the second one's log is also the end of the log that goes on from the first one's base.
 TWO_NIGHTS = [
     snapshot("nightly", 100, "one"),
@@ -71,6 +72,14 @@ def test_ship_that_reached_later_is_taken_rather_than_the_night_it_overlapped() 
     ship = snapshot("ship", 200.3, "one")
     found = choose.recovery([*TWO_NIGHTS[:4], ship], "postgres_data", None)
     assert found == choose.Recovery(TWO_NIGHTS[0], ship, None, 200.3)
+
+
+def test_night_of_before_there_was_that_tag_can_be_had() -> None:
+    night = Snapshot("nightly@100", 100, "shop-pi", ("/s/nightly", "/spool/base"), ("nightly", *NIGHT_OF_BEFORE))
+    found = choose.recovery([night, *TWO_NIGHTS[1:3]], "postgres_data", 115)
+    assert (found.base, found.until) == (night, 115)
+    with pytest.raises(Refused, match="can be had from"):
+        choose.recovery([night], "postgres_data", 99)
 
 
 def test_base_whose_log_could_not_be_saved_is_taken_for_what_it_held_when_it_began() -> None:

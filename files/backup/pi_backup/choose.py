@@ -102,8 +102,8 @@ def _point(snapshot: Snapshot) -> float:
 
 
 def _consistent(base: Snapshot) -> float:
-    """From which moment on a base can be recovered to: when its copy had ended."""
-    return float(base.tag("consistent"))
+    """From which moment on a base can be recovered to: when its copy had ended. Older nights had that as `point`."""
+    return float(base.tag("consistent") or _point(base))
 
 
 def holding(snapshots: Sequence[Snapshot], store: str, at: float | None) -> Snapshot:
