@@ -14,7 +14,8 @@ import yaml
 from automation_stack import ROOT
 from docker import DockerClient
 from docker.models.containers import Container
-from redis_server import LABELS, address_of, image_of, wait_until
+from redis_server import LABELS, address_of, image_of
+from waiting import wait_until
 
 PASSWORD = "Raspberry-77 'and' $more"
 # No Python as on a small image; what apt would fetch is beside it.
