@@ -1,4 +1,4 @@
-"""Runs Molecule's scenarios in the order in which site.yml applies the roles: `scenarios.py [ROLE]`."""
+"""Runs Molecule's scenarios, a role's after those of the roles that it builds on: `scenarios.py [ROLE]`."""
 
 from __future__ import annotations
 
@@ -38,9 +38,21 @@ def site_roles(root: Path = ROOT) -> list[str]:
     return roles
 
 
+def ordered_roles(root: Path = ROOT) -> list[str]:
+    """The roles of site.yml in its order, but for those that the scenario of an earlier one needs: they come first.
+
+    Once a role is in use, because another one builds on it, it cannot be tested as a new one any more.
+    """
+    needs = load(root / "molecule/shared/vars/scenario.yml")["scenario_all_needs"]
+    order: list[str] = []
+    for role in site_roles(root):
+        order += [name for name in [*needs.get(role, []), role] if name not in order]
+    return order
+
+
 def scenarios(role: str | None = None, root: Path = ROOT) -> list[str]:
-    """Names of the scenarios (folders of molecule/) of one role or of all, in the order of site.yml."""
-    named = [role] if role else site_roles(root)
+    """Names of the scenarios (folders of molecule/) of one role or of all, in an order in which all can run."""
+    named = [role] if role else ordered_roles(root)
     found = [
         folder.parent.name for name in named for folder in sorted((root / "molecule").glob(f"{name}*/molecule.yml"))
     ]

@@ -58,7 +58,12 @@ def complete_packages(module: AnsibleModule) -> None:
     configure = ["dpkg", "--force-confdef", "--force-confold", "--configure", "--pending"]
     # What lacks a dependency is left to the next command, which brings it.
     module.run_command(configure, environ_update=APT)
-    mend = ["apt-get", "--yes", "--fix-broken", "-o", "DPkg::Lock::Timeout=600", *ANSWERS, "install"]
+    # dpkg configures none of which it cannot say that all files are there, and apt does not always see that.
+    show = ["dpkg-query", "--show", "--showformat", "${binary:Package} ${db:Status-Eflag}\n"]
+    lines = module.run_command(show, check_rc=True, environ_update=APT)[1].splitlines()
+    unsound = [line.split()[0] for line in lines if line.endswith(" reinstreq")]
+    again = ["--reinstall", *unsound] if unsound else []
+    mend = ["apt-get", "--yes", "--fix-broken", "-o", "DPkg::Lock::Timeout=600", *ANSWERS, "install", *again]
     module.run_command(mend, check_rc=True, environ_update=APT)
 
 
@@ -71,9 +76,11 @@ def main() -> None:
     cleared = cut_off.found()
     if not module.check_mode:
         wait_for_strangers(module)
+        # Nobody works here at this moment, so these are nobody's. While packages are completed another run may begin.
+        abandoned = cut_off.unpacked_modules()
         if cut_off.packages_are_half_installed():
             complete_packages(module)
-        for folder in cut_off.unpacked_modules():
+        for folder in abandoned:
             shutil.rmtree(folder)
     module.exit_json(changed=bool(cleared), cleared=cleared)
 

@@ -10,7 +10,7 @@ import ssl
 import subprocess
 import tempfile
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from multiprocessing.connection import Connection, wait
@@ -46,19 +46,18 @@ class Point:
     process: str = ""
     path: str = ""
     step: tuple[str, str, int] | tuple[()] = ()
-    program: str = ""
     shell: str = ""
     on_controller: tuple[str, str] | tuple[()] = ()
 
     @property
     def name(self) -> str:
         """For people."""
-        return f"{self.kill} at {self.task!r} {self.process or self.program or ' '.join(map(str, self.step))}".strip()
+        return f"{self.kill} at {self.task!r} {self.process or ' '.join(map(str, self.step))}".strip()
 
     @property
     def watched(self) -> bool:
         """Whether the moment is seen on the Pi."""
-        return bool(self.process or self.step or self.program or self.shell)
+        return bool(self.process or self.step or self.shell)
 
 
 @dataclass(frozen=True)
@@ -168,14 +167,15 @@ class Pi:
         """Start it again and wait until it can be reached."""
         virtual_pi.ensure_pi(docker.from_env(), self.settings)
 
-    def connections(self) -> list[int]:
-        """SSH clients of this Pi's runs."""
-        found = []
+    def processes(self) -> set[int]:
+        """What this Pi's runs are here: Ansible, its workers, which are sessions of their own, and SSH clients."""
+        ours = str(self.sockets).encode()
+        found = set()
         for entry in Path("/proc").glob("[0-9]*"):
             with suppress(OSError):
-                command = (entry / "cmdline").read_bytes()
-                if command.startswith(b"ssh") and str(self.sockets).encode() in command:
-                    found.append(int(entry.name))
+                # An SSH client that stays writes its title over its environment.
+                if ours in (entry / "environ").read_bytes() or ours in (entry / "cmdline").read_bytes():
+                    found.add(int(entry.name))
         return found
 
 
@@ -183,7 +183,7 @@ class Watcher:
     """on_pi/watch.py, armed."""
 
     def __init__(self, pi: Pi, point: Point) -> None:
-        kill = {"controller": "hold", "power": "hold", "run": "session"}.get(point.kill, point.kill)
+        kill = {"controller": "hold", "power": "hold"}.get(point.kill, point.kill)
         spec = {**asdict(point), "kill": kill, "seconds": MOMENT_SECONDS}
         self.process = subprocess.Popen(
             ["docker", "exec", "-i", pi.settings.container, "python3", "-u", "-c", WATCH],
@@ -263,12 +263,15 @@ class Run:
         Path(address).unlink()
 
     def kill(self) -> None:
-        """End the controller: Ansible with all its workers, and its connections."""
-        with suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        for pid in self.pi.connections():
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        """End the controller: Ansible with all its workers, and its connections.
+
+        They stand still first: a worker that sees its connection end would make another and go on with its task.
+        """
+        held: set[int] = set()
+        while fresh := self.pi.processes() - held:
+            send(fresh, signal.SIGSTOP)
+            held |= fresh
+        send(held, signal.SIGKILL)
 
     def task(self, seconds: float = RUN_SECONDS) -> str | None:
         """The task that is about to begin; None at the end of the run."""
@@ -315,6 +318,13 @@ class Run:
         self.process.wait(timeout=60)
         self.barrier.close()
         return self.process.returncode
+
+
+def send(pids: Iterable[int], number: signal.Signals) -> None:
+    """Signal those that still live."""
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 def run(pi: Pi, points: list[Point], *arguments: str, before: Callable[[Point], None] | None = None) -> Outcome:

@@ -22,6 +22,8 @@ pytestmark = pytest.mark.skipif(machine.KIND == "vm", reason="what is watched an
 
 INSTALL = "Install the packages every machine has"
 CLEAR_UP = "Clear up what a run that was cut off has left"
+SSH = "Write the settings of the SSH server and of the socket that may listen for it"
+FIREWALL = "Write the rules and put them into force"
 ENGINE = "Install the engine"
 VAULT = "Open the vault file, make what is missing in it"
 SERVICES = "Start all services, take away what is no longer enabled"
@@ -29,6 +31,8 @@ SCHEMA = "Apply the schema files that are missing"
 WORKFLOWS = "Bring credentials and workflows into n8n"
 
 PSQL = "docker exec -i pi-commerce-postgres-1 psql -U postgres -XAtq"
+# Only while package lists are fetched: the program that fetches is still there when packages are being unpacked.
+LISTS = "/var/lib/apt/lists/partial/*"
 JOURNAL = "/var/lib/dpkg/updates/0*"
 CONTAINERD = "/var/lib/dpkg/info/containerd.list"
 COMPOSE = r"^/usr/bin/docker .*compose .* up "
@@ -37,18 +41,23 @@ REPLACING = r"docker ps --all --format '{{.Names}}' | grep -qE '^[0-9a-f]{12}_pi
 
 # In the order of the site, so that each task really has its work to do when it is cut off.
 FIRST_RUN = [
-    Point(INSTALL, "run", process=r"^/usr/lib/apt/methods/http"),
+    Point(INSTALL, "run", process=r"^/usr/lib/apt/methods/http", path=LISTS),
     Point(INSTALL, "session", process=r"^/usr/bin/dpkg .*--unpack", path=JOURNAL),
     Point("Write the kernel settings, and what closes the system", "session", step=("subprocess.Popen", "sysctl", 1)),
-    Point("Write the SSH server's settings", "line", step=("os.rename", "10-pi-commerce", 1)),
-    Point("Write the engine's configuration", "session", step=("os.rename", "daemon.json", 1)),
-    Point(ENGINE, "power", process=r"^/usr/bin/dpkg .*--unpack", path=CONTAINERD),
-    Point(CLEAR_UP, "controller", process=r"^/usr/bin/dpkg .*--configure"),
-    Point("Let a greedy container run into its limit", "engine", process=r"^docker run"),
+    Point(SSH, "line", step=("os.rename", "10-pi-commerce", 1)),
+    # The rules are there and the firewall is not yet; then it is, and nobody has come in by it.
+    Point(FIREWALL, "power", step=("os.rename", "ufw.conf", 1)),
+    Point(FIREWALL, "run", process=r"^\S*ip6?tables-restore"),
+    Point("Come in anew", "controller"),
     Point(VAULT, "controller", on_controller=("os.rename", "secrets.vault")),
     Point("Write each service's secrets", "session", step=("os.rename", "/etc/pi-commerce/secrets/", 4)),
+    Point("Write the engine's configuration", "session", step=("os.rename", "daemon.json", 1)),
+    Point(ENGINE, "power", process=r"^/usr/bin/dpkg .*--unpack", path=CONTAINERD),
+    Point(CLEAR_UP, "controller", process=r"^dpkg .*--configure"),
+    Point("Let a greedy container run into its limit", "engine", process=r"^docker run"),
     Point("Build the image where this version is missing", "engine", process=r"-m pip install"),
-    Point("Make a certificate until a real one is given", "session", program="chown"),
+    # With the key and without its certificate.
+    Point("Write nginx's configuration and the entrance's settings", "session", step=("os.rename", "tls/cert.pem", 1)),
     Point("Write the Compose files", "session", step=("os.rename", "/etc/pi-commerce/compose/", 3)),
     Point("Start PostgreSQL", "power", process=r"postgres.* --single"),
     Point("Make the databases and their roles", "session", process=r"^postgres: .* CREATE DATABASE"),
@@ -67,7 +76,7 @@ CHANGES = {
     "ssh_max_auth_tries": 3,
 }
 CHANGED_RUN = [
-    Point("Write the SSH server's settings", "session", step=("subprocess.Popen", "systemctl reload ssh", 1)),
+    Point(SSH, "session", step=("subprocess.Popen", "systemctl reload ssh", 1)),
     Point("Write the engine's configuration", "run", step=("subprocess.Popen", "try-restart docker", 1)),
     Point("Write the policies and the source", "line", step=("os.rename", "policies.json", 1)),
     Point(SERVICES, "engine", shell=REPLACING),
@@ -144,6 +153,8 @@ NOTICED = [
     ("useradd stray", "userdel stray", "stray:x:"),
     ("systemctl disable cron", "systemctl enable cron", "shared>units"),
     ("hostname other", "hostname shop-pi", "['other'"),
+    ("iptables -w -I DOCKER-USER -j RETURN", "iptables -w -D DOCKER-USER -j RETURN", "-A DOCKER-USER -j RETURN"),
+    ("pi-commerce-guard arm /etc/sudoers.d --seconds 600", "pi-commerce-guard restore", "shared>guard"),
     ("sysctl net.ipv4.tcp_syncookies=0", "sysctl net.ipv4.tcp_syncookies=1", "net.ipv4.tcp_syncookies = 0"),
     ("touch /etc/pi-commerce/.file_tree-x", "rm /etc/pi-commerce/.file_tree-x", "'/etc/pi-commerce/.file_tree-x'"),
     ("mkdir /tmp/ansible_apt_payload_x", "rmdir /tmp/ansible_apt_payload_x", "'/tmp/ansible_apt_payload_x'"),
@@ -156,14 +167,16 @@ def sql(pi: Pi, database: str, query: str) -> str:
 
 
 def settled(pi: Pi) -> dict[str, Any]:
-    """The digest, once every container that has a health check is healthy again."""
+    """The digest, once every container that has a health check is healthy again, and a night has left its canaries."""
     deadline = time.monotonic() + 120
     while True:
         digest = pi.digest()
         health = {container["health"] for container in digest["shared"]["containers"].values()}
         if health <= {"healthy", None} or time.monotonic() > deadline:
-            return digest
+            break
         time.sleep(1)
+    pi.shell("grep -qs nightly /var/backups/pi-commerce/state/jobs.json || pi-commerce-backup nightly --wait 300")
+    return pi.digest()
 
 
 @dataclass

@@ -76,6 +76,13 @@ def test_scenarios_have_tests_and_belong_to_a_role_of_the_site() -> None:
         assert list((ROOT / "molecule" / name / "tests").glob("test_*.py")), name
 
 
+def test_role_is_tested_before_those_that_build_on_it() -> None:
+    order = scenarios.ordered_roles()
+    assert sorted(order) == sorted(scenarios.site_roles())
+    needs = scenarios.load(ROOT / "molecule/shared/vars/scenario.yml")["scenario_all_needs"]
+    assert [role for role, needed in needs.items() if max(map(order.index, needed)) > order.index(role)] == []
+
+
 def test_role_without_scenario_is_noticed(copy: Path) -> None:
     assert set(untested(copy)) - set(untested(ROOT)) == {"untested", "untested-alternative"}
     shutil.rmtree(copy / "molecule/stack-alternative")

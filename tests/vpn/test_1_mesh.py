@@ -126,7 +126,7 @@ def test_first_device_of_a_machine_alone_comes_through_its_firewall(device: Devi
     [
         (
             "playbooks/network.yml",
-            "Nothing was changed: this run comes from 10.66.0.100, which the rules do not let in",
+            "Nothing was changed in the way in: this run comes from 10.66.0.100, which the rules do not let in",
         ),
         ("playbooks/remote.yml", "This run came in by the VPN that it would take away"),
     ],

@@ -98,11 +98,13 @@ def wait_for(stranger: Stranger, **wanted: bool) -> None:
         time.sleep(0.3)
 
 
+OPTIONS = "-o BatchMode=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o ConnectTimeout=3"
+
+
 def attempts(jail: str, times: int) -> tuple[str, tuple[object, ...]]:
     """What the second host does wrong so often."""
     if jail == "sshd":
-        options = "-o BatchMode=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o ConnectTimeout=3"
-        return "bash -c %s", (f"for i in $(seq {times}); do ssh {options} intruder@{HERE} true; done; true",)
+        return "bash -c %s", (f"for i in $(seq {times}); do ssh {OPTIONS} intruder@{HERE} true; done; true",)
     method, path = ("POST", "rest/login") if jail.endswith("login") else ("GET", "wp-admin/")
     return "python3 -c %s %s %s %s", (ASK, method, f"http://{HERE}:8095/{path}", str(times))
 
@@ -124,6 +126,36 @@ def test_second_host_is_banned_everywhere_and_let_in_again(
     host.check_output(f"fail2ban-client set {jail} unbanip {THERE}")
     host.check_output("docker start pi-commerce-proxy-1")
     wait_for(stranger, ssh=True, container=True)
+
+
+def test_whoever_is_logged_in_is_not_kept_out(host: Host, stranger: Stranger, variables: dict[str, Any]) -> None:
+    """Neither for what fails now nor for what failed before the service was started; afterwards like anybody."""
+    key, known = "/root/.molecule-key", "/home/pi/.ssh/authorized_keys"
+    command, words = attempts("sshd", variables["fail2ban_max_retry"] + 2)
+    host.check_output(
+        f"ssh-keygen -q -t ed25519 -N '' -f {key} && cp -p {known} {known}-before && cat {key}.pub >> {known}"
+    )
+    stranger("bash -c %s", f"ssh -f -n -i {key} {OPTIONS} pi@{HERE} 'exec sleep 301' >/dev/null 2>&1")
+    try:
+        host.check_output("pgrep -f '^sleep 301'")
+        stranger(command, *words)
+        # As at its very first start: it remembers how far it has read.
+        host.check_output(
+            "systemctl stop fail2ban && rm /var/lib/fail2ban/fail2ban.sqlite3 && systemctl start fail2ban"
+        )
+        ignored = f"grep -c 'sshd. Ignore {THERE} by command' /var/log/fail2ban.log"
+        deadline = time.monotonic() + 60
+        while int(host.run(ignored).stdout) < 2 * variables["fail2ban_max_retry"]:
+            assert time.monotonic() < deadline, host.run("tail -n 30 /var/log/fail2ban.log").stdout
+            time.sleep(0.3)
+        assert banned(host, "sshd") == []
+        assert reaches(stranger)["ssh"] is True
+    finally:
+        host.check_output("pkill -f '^sleep 301'")
+        host.check_output(f"mv {known}-before {known} && rm {key} {key}.pub")
+    stranger(command, *words)
+    wait_for_ban(host, "sshd")
+    host.check_output(f"fail2ban-client set sshd unbanip {THERE}")
 
 
 def test_a_page_left_open_and_a_webhook_switched_off_ban_nobody(

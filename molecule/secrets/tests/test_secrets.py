@@ -55,6 +55,9 @@ def test_made_secrets_cannot_be_guessed_and_chosen_ones_are_taken(
     secrets: dict[str, str], variables: dict[str, Any]
 ) -> None:
     chosen = variables["secrets_values"]
+    if isinstance(chosen, str):
+        # The inventory's own words: what the far repository lets this machine in by, which it has made itself.
+        chosen = {"far_access": Path(os.environ["PI_STATE"], "far-access").read_text().strip()}
     assert {name: secrets[name] for name in chosen} == chosen
     made = [value for name, value in secrets.items() if name not in chosen]
     assert len(set(made)) == len(made) > 2

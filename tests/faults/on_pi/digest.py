@@ -1,8 +1,8 @@
 """Runs on the Pi: everything the project has made of it, as JSON, for comparison with another time or another Pi.
 
-The one argument is the Pi's address, which stands masked in the result. `shared` is equal on every Pi with the same
-settings; `own` (secrets and what follows from them) is equal on the same Pi at any time; `leftovers` is what should
-not be there at all.
+The one argument is the Pi's address, which stands masked in the result, as its network does. `shared` is equal on
+every Pi with the same settings; `own` (secrets and what follows from them) is equal on the same Pi at any time;
+`leftovers` is what should not be there at all.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ TREES = [
 ]
 # Each machine has its own.
 SECRET = ("/etc/pi-commerce/secrets/", "/etc/pi-commerce/proxy/tls/", "/etc/pi-commerce/entrance/authority")
-# Follow from secrets: a keyed digest as a label.
-KEYED = "/etc/pi-commerce/compose/overrides.yml"
+# Follow from secrets: a keyed digest in them.
+KEYED = ("/etc/pi-commerce/compose/overrides.yml", "/etc/pi-commerce/notify/settings.json")
 LABELS = ("com.docker.compose.project", "com.docker.compose.service", "com.docker.compose.oneoff")
 HOST = ("Memory", "NanoCpus", "PidsLimit", "ReadonlyRootfs", "CapDrop", "SecurityOpt", "PortBindings", "RestartPolicy")
 # In these nothing of ours is at rest.
@@ -102,13 +102,14 @@ class Digest:
     """One look at the Pi."""
 
     def __init__(self, address: str) -> None:
-        """`address` is masked wherever it stands."""
+        """`address` is masked wherever it stands, and so is the network it is in."""
         self.address = address
+        self.network = address.rpartition(".")[0] + "."
         self.own: dict[str, str] = {}
 
     def masked(self, text: str) -> str:
-        """The text with this Pi's address made anonymous."""
-        return text.replace(self.address, "(address)")
+        """The text with this Pi's address and network made anonymous."""
+        return text.replace(self.address, "(address)").replace(self.network, "(network).")
 
     def files(self) -> dict[str, str]:
         """Kind, rights and content of every file and folder of the trees."""
@@ -128,7 +129,7 @@ class Digest:
         if os.path.isdir(path):
             return rights
         content = Path(path).read_bytes()
-        if path.startswith(SECRET) or path == KEYED:
+        if path.startswith(SECRET) or path in KEYED:
             self.own[path] = sha256(content)
             return rights
         return f"{rights} {sha256(self.masked(content.decode(errors='replace')).encode())}"
@@ -177,6 +178,10 @@ class Digest:
             "time": os.path.realpath("/etc/localtime"),
             "kernel": lines("sysctl", "net.ipv4.ip_forward", "net.ipv4.conf.all.rp_filter", "net.ipv4.tcp_syncookies"),
             "ssh": lines("sshd", "-T"),
+            "firewall": self.masked(
+                f"{run('ufw', 'status', 'verbose')}\n{run('iptables', '-w', '-S', 'DOCKER-USER')}"
+            ).splitlines(),
+            "guard": json.loads(run("pi-commerce-guard", "status"))["armed"],
         }
 
 

@@ -1,13 +1,13 @@
 """Runs on the Pi: waits for one moment of a run, holds the work there, and kills what it is told to kill.
 
-Standard input holds one JSON object: `kill` (hold, session, line, engine), `seconds`, and one of
+Standard input holds one JSON object: `kill` (hold, run, session, line, engine), `seconds`, and one of
   process  regular expression: a process with such a command line is held as soon as it is seen, where `path` is given
            once that glob matches something, too;
   step     [audit event, regular expression, n]: a Python module is held at its n-th such event;
-  program  name: a shell script is held before it runs this program;
   shell    command: nothing is held, the moment is when the command succeeds.
-Prints `armed`, then `reached`. With `hold` the work goes on when another line comes in; one that comes before the
-moment ends the watch.
+Prints `armed`, then `reached`. With `hold` the work goes on when another line comes in; with `run` the sessions
+stand still until then, and are killed: nobody is left who would try again. A line that comes before the moment ends
+the watch.
 """
 
 from __future__ import annotations
@@ -23,13 +23,6 @@ import time
 from pathlib import Path
 
 POLL_SECONDS = 0.002
-# Root's own directory of local programs comes first on sudo's path.
-PROGRAMS = Path("/usr/local/bin")
-PROGRAM = """#!/bin/sh
-kill -STOP $$
-PATH=$(printf %s "$PATH" | sed "s,/usr/local/bin:,,")
-exec {name} "$@"
-"""
 HOOK = """
 import os, re, signal, sys
 def _hook(name, arguments, left=[{count}]):
@@ -98,11 +91,6 @@ def plant(spec: dict) -> list[Path]:
         loader = packages / "ambush.pth"
         loader.write_text(f"import os; os.path.exists('{hook}') and exec(open('{hook}').read(), {{}})\n")
         return [loader, hook]
-    if spec.get("program"):
-        shim = PROGRAMS / spec["program"]
-        shim.write_text(PROGRAM.format(name=spec["program"]))
-        shim.chmod(0o755)
-        return [shim]
     return []
 
 
@@ -119,18 +107,18 @@ def moment(spec: dict) -> list[int] | None:
     return [pid for pid in processes() if status(pid)[0] == "T"] or None
 
 
-def kill(kind: str) -> None:
-    """Kill what this machine can kill by itself."""
+def victims(kind: str) -> list[int]:
+    """What this machine kills by itself. None may act on the end of another: they stand still."""
     if kind == "engine":
-        send(matching(ENGINE), signal.SIGKILL)
-    sessions = matching(SESSION)
-    if kind == "line":
-        send(sessions, signal.SIGKILL)
-    if kind == "session":
-        victims = tree(sessions)
-        # None may act on the end of another.
-        send(victims, signal.SIGSTOP)
-        send(victims, signal.SIGKILL)
+        found = matching(ENGINE)
+    elif kind == "line":
+        found = matching(SESSION)
+    elif kind in ("session", "run"):
+        found = tree(matching(SESSION))
+    else:
+        found = []
+    send(found, signal.SIGSTOP)
+    return found
 
 
 def main() -> int:
@@ -148,10 +136,13 @@ def main() -> int:
         for path in planted:
             path.unlink()
         planted = []
-        kill(spec["kill"])
+        doomed = victims(spec["kill"])
+        if spec["kill"] not in ("hold", "run"):
+            send(doomed, signal.SIGKILL)
         print("reached", flush=True)
-        if spec["kill"] == "hold":
+        if spec["kill"] in ("hold", "run"):
             sys.stdin.readline()
+            send(doomed, signal.SIGKILL)
     finally:
         for path in planted:
             path.unlink()
