@@ -146,8 +146,8 @@ NOTICED = [
     (f"{PSQL} -c 'ALTER ROLE shop CREATEDB'", f"{PSQL} -c 'ALTER ROLE shop NOCREATEDB'", "role shopfalsefalsetrue"),
     (f"{PSQL} -d shop -c 'CREATE TABLE stray ()'", f"{PSQL} -d shop -c 'DROP TABLE stray'", "shared>schemas>shop"),
     (
-        f"{PSQL} -d n8n -c 'UPDATE workflow_entity SET active = false'",
-        f"{PSQL} -d n8n -c 'UPDATE workflow_entity SET active = true'",
+        f"{PSQL} -d n8n -c \"UPDATE workflow_entity SET active = false WHERE name = 'Health echo'\"",
+        f"{PSQL} -d n8n -c \"UPDATE workflow_entity SET active = true WHERE name = 'Health echo'\"",
         "Health echo|f|",
     ),
     ("useradd stray", "userdel stray", "stray:x:"),

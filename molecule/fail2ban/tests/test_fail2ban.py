@@ -98,6 +98,7 @@ def wait_for(stranger: Stranger, **wanted: bool) -> None:
         time.sleep(0.3)
 
 
+# The stranger has never met this host, and the machine's host key is not what is looked at here.
 OPTIONS = "-o BatchMode=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o ConnectTimeout=3"
 
 
@@ -130,11 +131,12 @@ def test_second_host_is_banned_everywhere_and_let_in_again(
 
 def test_whoever_is_logged_in_is_not_kept_out(host: Host, stranger: Stranger, variables: dict[str, Any]) -> None:
     """Neither for what fails now nor for what failed before the service was started; afterwards like anybody."""
-    key, known = "/root/.molecule-key", "/home/pi/.ssh/authorized_keys"
+    key, known = "/run/molecule-key", "/home/pi/.ssh/authorized_keys"
     command, words = attempts("sshd", variables["fail2ban_max_retry"] + 2)
     host.check_output(
         f"ssh-keygen -q -t ed25519 -N '' -f {key} && cp -p {known} {known}-before && cat {key}.pub >> {known}"
     )
+    # A session that lasts until it is ended below, or ends itself should the test be killed.
     stranger("bash -c %s", f"ssh -f -n -i {key} {OPTIONS} pi@{HERE} 'exec sleep 301' >/dev/null 2>&1")
     try:
         host.check_output("pgrep -f '^sleep 301'")
@@ -156,6 +158,35 @@ def test_whoever_is_logged_in_is_not_kept_out(host: Host, stranger: Stranger, va
     stranger(command, *words)
     wait_for_ban(host, "sshd")
     host.check_output(f"fail2ban-client set sshd unbanip {THERE}")
+
+
+# Python in a network of its own, which has IPv6 wherever this runs.
+APART = "unshare --net sh -c 'ip link set lo up && exec timeout 30 python3 -c \"$@\"' sh"
+# A connection whose server is a process with the given title.
+SERVED = """
+import socket, subprocess, sys
+address, title = sys.argv[1:]
+server = socket.create_server((address, 0), family=socket.AF_INET6 if ":" in address else socket.AF_INET)
+client = socket.create_connection(server.getsockname()[:2])
+end = server.accept()[0]
+serving = subprocess.Popen(["bash", "-c", 'exec -a "$0" cat', title], pass_fds=[end.fileno()], stdin=subprocess.PIPE)
+while open(f"/proc/{serving.pid}/cmdline").read().split("\\0")[0] != title:
+    pass
+command = "/etc/fail2ban/filter.d/ignorecommands/pi-commerce-logged-in"
+print(subprocess.run([command, address], check=False).returncode)
+serving.communicate()
+"""
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+@pytest.mark.parametrize(
+    ("title", "status"),
+    [("sshd-session: pi@notty", 0), ("sshd: pi@pts/0", 0), ("sshd-session: pi [priv]", 1), ("ssh pi@elsewhere", 1)],
+)
+def test_only_a_session_that_has_proven_itself_spares_its_address(
+    host: Host, address: str, title: str, status: int
+) -> None:
+    assert host.check_output(f"{APART} %s %s %s", SERVED, address, title) == str(status)
 
 
 def test_a_page_left_open_and_a_webhook_switched_off_ban_nobody(

@@ -32,8 +32,14 @@ TREES = [
 ]
 # Each machine has its own.
 SECRET = ("/etc/pi-commerce/secrets/", "/etc/pi-commerce/proxy/tls/", "/etc/pi-commerce/entrance/authority")
-# Follow from secrets: a keyed digest in them.
-KEYED = ("/etc/pi-commerce/compose/overrides.yml", "/etc/pi-commerce/notify/settings.json")
+# Follow from secrets (a keyed digest, keys that belong to them), or are the far repository's own.
+KEYED = (
+    "/etc/pi-commerce/backup/far.pem",
+    "/etc/pi-commerce/backup/plan.json",
+    "/etc/pi-commerce/backup/vault.yml",
+    "/etc/pi-commerce/compose/overrides.yml",
+    "/etc/pi-commerce/notify/settings.json",
+)
 LABELS = ("com.docker.compose.project", "com.docker.compose.service", "com.docker.compose.oneoff")
 HOST = ("Memory", "NanoCpus", "PidsLimit", "ReadonlyRootfs", "CapDrop", "SecurityOpt", "PortBindings", "RestartPolicy")
 # In these nothing of ours is at rest.
@@ -60,7 +66,7 @@ SELECT 'database ' || datname || ' ' || pg_get_userbyid(datdba) || ' ' || pg_enc
 """
 N8N = """
 SELECT 'workflow', id, name, active, "isArchived", md5(nodes::text), md5(connections::text)
-  FROM workflow_entity ORDER BY 2;
+  FROM workflow_entity WHERE id NOT LIKE 'piDrillCanary%' ORDER BY 2;
 SELECT 'credential', id, name, type FROM credentials_entity ORDER BY 2;
 SELECT 'user', email, "roleSlug" FROM "user" ORDER BY 2;
 SELECT 'migrations', count(*), md5(string_agg(name, ',' ORDER BY name)) FROM migrations;
