@@ -31,6 +31,13 @@ def test_kernel_settings_are_in_force(host: Host, variables: Variables) -> None:
         assert host.sysctl(name) == value, name
 
 
+def test_interfaces_that_were_there_before_have_the_settings_too(host: Host, variables: Variables) -> None:
+    for name, value in (variables["base_sysctl"] | variables["base_sysctl_where_known"]).items():
+        if ".conf.default." in name:
+            for interface in ("eth0", "lo"):
+                assert host.sysctl(name.replace("default", interface)) == value, (interface, name)
+
+
 def test_people_become_root_without_a_password(host: Host, variables: Variables) -> None:
     for user in variables["base_users"]:
         name = user["name"]
@@ -75,6 +82,8 @@ def test_journal_has_its_limits(host: Host, variables: Variables) -> None:
     shown = host.check_output("systemd-analyze cat-config systemd/journald.conf")
     assert f"\nSystemMaxUse={variables['base_journal_mib']}M\n" in shown
     assert f"\nMaxRetentionSec={variables['base_journal_days']}day\n" in shown
+    # The last one counts.
+    assert shown.rindex("\nForwardToSyslog=no\n") == shown.rindex("\nForwardToSyslog=")
     assert host.service("systemd-journald").is_running
 
 
