@@ -110,7 +110,7 @@ def test_newer_image_of_the_same_name_is_found() -> None:
 
 
 def test_image_that_does_not_start_is_put_back_by_itself() -> None:
-    push('LABEL upgrade=broken\\nENTRYPOINT ["/bin/false"]')
+    push('LABEL upgrade=broken\\nUSER root\\nRUN rm "$(command -v valkey-server)"')
     works = runs("redis")
     done = upgrade(*confirmed("upgrade redis"), redis=TAG)
     assert done.status != 0

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 PLAN = 'upgrades:\n  redis: valkey:8, 111 -> 222\nnothing was touched. To go on: --confirm "upgrade redis"\n'
+COPIES_KNOW = "the copies know"
 
 
 def upgrade(folder: Path, ended: int, *words: str, plan: int = 2) -> tuple[int, str, list[str]]:
@@ -32,6 +33,11 @@ def upgrade(folder: Path, ended: int, *words: str, plan: int = 2) -> tuple[int, 
     ]
     [proof] = [task for task in plan_block["block"] if task["name"] == "Prove that everything answers"]
     proof["block"] = [{"name": "Look", "ansible.builtin.assert": {"that": "not shop_is_away | default(false)"}}]
+    [copies] = [
+        task for task in plan_block["block"] if task["name"] == "Have the copies know which images there are now"
+    ]
+    del copies["ansible.builtin.include_role"]
+    copies["ansible.builtin.debug"] = {"msg": COPIES_KNOW}
     play |= {"hosts": "localhost", "connection": "local", "gather_facts": False, "become": False}
     (folder / "play.yml").write_text(json.dumps([play]))
     done = subprocess.run(
@@ -70,12 +76,14 @@ def test_confirmed_plan_is_carried_out(tmp_path: Path) -> None:
     status, output, calls = upgrade(tmp_path, 0, *YES)
     assert status == 0, output
     assert calls == [STAGED, CONFIRMED]
+    assert COPIES_KNOW in output
 
 
 def test_nothing_to_do_is_well(tmp_path: Path) -> None:
     status, output, calls = upgrade(tmp_path, 0, plan=0)
     assert status == 0, output
     assert calls == [STAGED]
+    assert COPIES_KNOW not in output
 
 
 def test_check_shows_the_plan_alone(tmp_path: Path) -> None:
