@@ -146,9 +146,9 @@ restart: setup ## Restart the virtual Pi, as a power cut would
 ssh: ## Log in to the virtual Pi
 	@ssh -F $(PI_STATE)/ssh_config shop-pi
 
-# Three at a time: while one waits for a machine, the others compute. Each prints when it is done; the longest come first.
+# Four at a time: while one waits for a machine, the others compute. Each prints when it is done; the longest come first.
 test: images ## Linters, unit, service, backup, site and fault tests
-	@$(MAKE) --no-print-directory --jobs=3 --output-sync=target site backups harm services unit lint
+	@$(MAKE) --no-print-directory --jobs=4 --output-sync=target site backups harm services unit lint
 
 hooks: setup ## Have git check every commit (.pre-commit-config.yaml)
 	@pre-commit install

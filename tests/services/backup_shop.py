@@ -56,6 +56,7 @@ class Shop:
         self.sql("REVOKE ALL ON DATABASE shop FROM PUBLIC; GRANT CONNECT ON DATABASE shop TO shop")
         self.sql("CREATE TABLE orders (id serial PRIMARY KEY, word text, at timestamptz DEFAULT now())", "shop")
         self.order("first")
+        self._repositories()
         self.must("ship")
 
     def machine(self) -> None:
@@ -169,6 +170,17 @@ class Shop:
             ],
             volumes={self.volume("far_data"): "/data"},
         )
+
+    def _repositories(self) -> None:
+        """Make both as a computer would that is as slow as a Pi.
+
+        The engine chooses a key that takes half a second to derive where it is made, each time that it is used.
+        """
+        self.host.update(cpu_period=5000, cpu_quota=1000)
+        for name in ("near", "far"):
+            said = self.restic("init", "--repository-version=2", repository=name)
+            assert said.status == 0, said.output
+        self.host.update(cpu_quota=-1)
 
     def _keys(self) -> str:
         code, output = self.host.exec_run(["age-keygen"], stderr=False)

@@ -88,6 +88,7 @@ class Repository:
         self.plan = plan
         self.name = name
         self.target: Target = plan.targets[name]
+        self.answered = False
         self.file = plan.folder / "state" / f"{name}.json"
 
     @property
@@ -170,6 +171,7 @@ class Repository:
     def answer(self) -> dict[str, Any]:
         """What the repository says of itself, within a minute. Raises BackupError."""
         found: dict[str, Any] = json.loads(self.restic("cat", "config", "--no-lock", seconds=ANSWER_SECONDS))
+        self.answered = True
         return found
 
     def ensure(self) -> None:
@@ -229,8 +231,10 @@ class Repository:
         )
 
     def snapshots(self) -> list[Snapshot]:
-        """All snapshots, the oldest first; also those of other machines."""
-        self.answer()
+        """All snapshots, the oldest first; also those of other machines. Raises BackupError."""
+        if not self.answered:
+            # A list may take long to come; whether one will come at all is known within a minute.
+            self.answer()
         found = json.loads(self.restic("snapshots", "--json", "--no-lock", seconds=600)) or []
         read = (
             Snapshot(

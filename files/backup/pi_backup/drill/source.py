@@ -10,7 +10,6 @@ from typing import Any
 
 from .. import choose, files
 from ..engine import (
-    ANSWER_SECONDS,
     FUTURE_SECONDS,
     NO_REPOSITORY,
     WRONG_PASSWORD,
@@ -66,7 +65,7 @@ class Source:
     def open(self) -> None:
         """See whether it answers. Raises Unable where it cannot be reached, else BackupError."""
         try:
-            self.repository.restic("cat", "config", "--no-lock", seconds=ANSWER_SECONDS)
+            self.repository.answer()
         except RepositoryError as error:
             damaged = any(text in str(error) for text in DAMAGED)
             if error.status in (NO_REPOSITORY, WRONG_PASSWORD) or damaged:
