@@ -153,6 +153,12 @@ NOTICED = [
     ("useradd stray", "userdel stray", "stray:x:"),
     ("systemctl disable cron", "systemctl enable cron", "shared>units"),
     ("hostname other", "hostname shop-pi", "['other'"),
+    (
+        "cp -a /etc/ufw /run/ufw.kept && ufw allow 4711/tcp",
+        # UFW's own files differ from ours in form.
+        "ufw delete allow 4711/tcp && cp -a /run/ufw.kept/. /etc/ufw && rm -r /run/ufw.kept",
+        "4711/tcp",
+    ),
     ("iptables -w -I DOCKER-USER -j RETURN", "iptables -w -D DOCKER-USER -j RETURN", "-A DOCKER-USER -j RETURN"),
     ("pi-commerce-guard arm /etc/sudoers.d --seconds 600", "pi-commerce-guard restore", "shared>guard"),
     ("sysctl net.ipv4.tcp_syncookies=0", "sysctl net.ipv4.tcp_syncookies=1", "net.ipv4.tcp_syncookies = 0"),
