@@ -29,15 +29,19 @@ def dump(plan: Plan, store: Store, seconds: float = SAVE_SECONDS) -> None:
     container = container_of(plan, store.service)
     login = f"AUTH {store.user} {plan.secret(store.password_secret)}\n"
 
-    def idle() -> bool:
-        return _persistence(container, login)["rdb_bgsave_in_progress"] == "0"
+    def idle(begun: int) -> bool:
+        """Whether no save is under way, and more than that many were begun so far."""
+        said = _persistence(container, login)
+        return said["rdb_bgsave_in_progress"] == "0" and int(said["rdb_saves"]) > begun
 
     # One that is under way began before the moment that is wanted.
-    wait_until(idle, seconds, f"{container} ends the save under way")
-    said = inside(container, ["valkey-cli"], text=f"{login}BGSAVE\n", seconds=30)
-    if "Background saving started" not in said:
+    begun = int(_persistence(container, login)["rdb_saves"])
+    wait_until(lambda: idle(-1), seconds, f"{container} ends the save under way")
+    # The server may be making its append-only log anew: it saves after that. One it has begun by itself does as well.
+    said = inside(container, ["valkey-cli"], text=f"{login}BGSAVE SCHEDULE\n", seconds=30)
+    if "Background sav" not in said:
         raise BackupError(f"{container}: does not save: {said.strip()}")
-    wait_until(idle, seconds, f"{container} has saved")
+    wait_until(lambda: idle(begun), seconds, f"{container} has saved")
     status = _persistence(container, login)["rdb_last_bgsave_status"]
     if status != "ok":
         raise BackupError(
