@@ -2,6 +2,7 @@
 
 - `nightly`: a run of it; `ship`: the part of a run that stages; `restore` needs both, and all places
 - `place-<name>`: a repository that a ship is feeding. Held by that alone, so that a slow one delays no other
+- `make-<name>`: a repository while it is made
 - `slot-<number>`: a staging folder in use
 - `save-<volume>`: Redis while it writes a dump for somebody
 - `state`: a moment, to change a state file
