@@ -35,7 +35,8 @@ MACHINE := $(PYTHON) molecule/shared/$(if $(filter vm,$(PI_KIND)),vm.py,virtual_
 # The machines that `make audit` looks at.
 INVENTORY ?= $(lastword $(VIRTUAL))
 
-.PHONY: help setup lock engine images up down clean status audit drill probe ssh restart lose rescue-kit vpn-client docs hooks bench replay seed
+.PHONY: help setup lock engine images up down clean status audit preflight drill probe ssh restart lose rescue-kit vpn-client first-boot bootstrap
+.PHONY: docs hooks bench replay seed
 .PHONY: test test-full lint unit services backups site harm interruptions molecule molecule-up molecule-down vm vpn rebuild faults
 
 help: ## Show this list
@@ -72,7 +73,7 @@ engine:
 FOREIGN := $(filter-out $(HOST_ARCH),$(ARCH))
 SHOP := $(if $(filter vm,$(PI_KIND)),yes,$(if $(FOREIGN),,yes))
 PLAYBOOK := $(if $(SHOP),site.yml,playbooks/preflight.yml)
-OWN_IMAGES := registry $(if $(SHOP),rest-server backup-host notify-host acme-host) $(if $(FOREIGN),emulator) $(if $(filter vm,$(PI_KIND)),qemu)
+OWN_IMAGES := registry $(if $(SHOP),rest-server backup-host notify-host acme-host cloud-init) $(if $(FOREIGN),emulator) $(if $(filter vm,$(PI_KIND)),qemu)
 PI_IMAGES := $(if $(SHOP),python postgres valkey nginx n8n restic) $(if $(filter vm,$(PI_KIND)),vm,virtual-pi)
 
 images: setup engine ## Build the images of the virtual Pi and of its services
@@ -82,7 +83,7 @@ images: setup engine ## Build the images of the virtual Pi and of its services
 
 up status drill seed: export ANSIBLE_VAULT_PASSWORD_FILE ?= $(PI_STATE)/vault-password
 ifeq ($(INVENTORY),$(lastword $(VIRTUAL)))
-audit rescue-kit vpn-client replay: export ANSIBLE_VAULT_PASSWORD_FILE ?= $(PI_STATE)/vault-password
+audit preflight rescue-kit vpn-client replay: export ANSIBLE_VAULT_PASSWORD_FILE ?= $(PI_STATE)/vault-password
 endif
 
 up: images ## Start a virtual Pi and bring up the shop on it
@@ -108,6 +109,10 @@ status: setup ## Show what runs on the virtual Pi
 audit: setup ## Look at the machines of INVENTORY: drift, health, ages; touches nothing
 	@$(PYTHON) ops/audit.py $(INVENTORY)
 
+# SOAK=10: with ten minutes of load on every core.
+preflight: setup ## Say whether the machines of INVENTORY are fit, and what to do where not; changes nothing: SOAK=10
+	@ansible-playbook -i $(INVENTORY) playbooks/preflight.yml -e preflight_report=true $(if $(SOAK),-e preflight_soak_minutes=$(SOAK))
+
 drill: setup ## Restore everything beside the shop of the virtual Pi, from its farthest copies, and judge it
 	@ansible-playbook $(VIRTUAL) playbooks/drill.yml $(if $(FROM),-e repository=$(FROM))
 
@@ -122,6 +127,18 @@ seed: setup ## Put sample data into the shop of the virtual Pi: 100 products, 50
 
 rescue-kit: setup ## Write what a stranger needs to bring back the machines of INVENTORY: one encrypted file and a page
 	@$(PYTHON) ops/rescue_kit.py $(INVENTORY) $(KIT)
+
+# HOST: a machine of the inventory. BOOT: where the boot partition of its card or SSD is mounted; what is missing there is merged.
+FIRST_INVENTORY = $(if $(filter file,$(origin INVENTORY)),inventory/production,$(INVENTORY))
+NAMED = @[ -n "$(HOST)" ] || { echo "HOST is not set: name a machine of $(FIRST_INVENTORY), make $@ HOST=shop-pi" >&2; exit 2; }
+
+first-boot: setup ## Write what a fresh system needs to be found: make first-boot HOST=shop-pi (BOOT=/media/.../system-boot)
+	$(NAMED)
+	@$(PYTHON) ops/first_boot.py $(FIRST_INVENTORY) $(HOST) $(if $(BOOT),--boot "$(BOOT)")
+
+bootstrap: setup ## The same for a system that lets in by a password already: make bootstrap HOST=shop-pi
+	$(NAMED)
+	@$(PYTHON) ops/bootstrap.py $(FIRST_INVENTORY) $(HOST)
 
 # A device of the VPN: NAME=phone; PUBLIC_KEY= of one that has made its key itself; NEW=1 for another key, REMOVE=1 to take it out.
 vpn-client: setup ## Add a device to the VPN of INVENTORY and show what it imports: make vpn-client NAME=phone
@@ -204,6 +221,14 @@ vpn: export PI_TEST_SECOND_NETWORK ?= 10.221.0
 vpn: images ## Two virtual Pis and devices in one VPN, with real packets; the shop in it is lost and rebuilt
 	@$(PYTHON) molecule/shared/images.py build vpn-device
 	$(ALONE) pytest tests/vpn
+
+# Lynis judges a kernel, too.
+ifeq ($(WHAT),lynis)
+bench: export PI_KIND := vm
+bench: export PI_TEST_STATE ?= .virtual-pi-lynis
+bench: export PI_TEST_NAME ?= pi-commerce-lynis
+bench: export PI_TEST_NETWORK ?= 10.222.0
+endif
 
 bench: setup $(if $(filter limiter,$(WHAT)),.venv/.bench) ## Measure: make bench WHAT=converge (KEEP=1, RUNS=3, FAST=1); WHAT=pi also with INVENTORY=; WHAT=limiter
 	@[ -n "$(WHAT)" -a -f "tests/bench/$(WHAT).py" ] || { echo "WHAT=$(WHAT): set it to one of:" \

@@ -57,6 +57,7 @@ _RELEASE = {
     "socket": "systemctl show --property ActiveState --value ssh.socket",
     "addresses": "ip -json address",
     "ipv6": "cat /proc/sys/net/ipv6/conf/default/disable_ipv6",
+    "kernel": "uname -r",
     "wireguard": "modules=/lib/modules/$(uname -r); if [ -d /sys/module/wireguard ] || "
     r"""grep -qs '/wireguard\.ko' "$modules/modules.builtin" "$modules/modules.dep"; then echo yes; fi""",
 }
@@ -90,6 +91,7 @@ def facts(answers: dict[str, Answer]) -> dict[str, object]:
         "network": network,
         "ipv6": answers["ipv6"].output.strip() == "0",
         "wireguard_module": answers["wireguard"].output.strip() == "yes",
+        "kernel": answers["kernel"].output.strip(),
     }
 
 

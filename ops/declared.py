@@ -63,8 +63,11 @@ class Step(NamedTuple):
 class Site:
     """An inventory and the plays of `site.yml`. Everything in here raises CannotRead."""
 
-    def __init__(self, inventory: str, extra_vars: tuple[str, ...] = ()) -> None:
-        """Read inventory and plays; `extra_vars` are what ansible-playbook takes after -e."""
+    def __init__(self, inventory: str, extra_vars: tuple[str, ...] = (), ask: bool = True) -> None:
+        """Read inventory and plays.
+
+        `extra_vars` are what ansible-playbook takes after -e; `ask`: for the vault password, where none was given.
+        """
         if not Path(inventory).exists():
             raise CannotRead(f"inventory {inventory}: there is no such file or folder")
         self.inventory = inventory
@@ -75,7 +78,9 @@ class Site:
         self._loader.set_basedir(str(ROOT))
         try:
             passwords = [C.DEFAULT_VAULT_PASSWORD_FILE] if C.DEFAULT_VAULT_PASSWORD_FILE else []
-            self._passwords = CLI.setup_vault_secrets(self._loader, C.DEFAULT_VAULT_IDENTITY_LIST, passwords)
+            self._passwords = CLI.setup_vault_secrets(
+                self._loader, C.DEFAULT_VAULT_IDENTITY_LIST, passwords, auto_prompt=ask
+            )
             self._loader.set_vault_secrets(self._passwords)
             self._manager = InventoryManager(loader=self._loader, sources=[inventory])
             self._variables = VariableManager(self._loader, self._manager, CLI.version_info(gitinfo=False))
@@ -238,5 +243,6 @@ NO_STATE = {
     "leftovers",
     "paths_absent",
     "pi_facts",
+    "pi_soak",
     "preflight_inventory",
 }

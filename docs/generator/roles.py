@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,11 +86,17 @@ class _Files:
         self.reads = set().union(*map(read_names, [*code, *folder.glob("templates/**/*.j2")]))
 
 
+def _programs(root: Path) -> set[str]:
+    """What programs on the controller may ask an inventory for: every quoted name in them."""
+    texts = (path.read_text(encoding="utf-8") for path in root.glob("ops/*.py"))
+    return {name for text in texts for name in re.findall(r'"([a-z]\w+)"', text)}
+
+
 def roles(root: Path) -> list[Role]:
     """All roles by name. Raises DocsError where one does not describe itself, or something that is not there."""
     shared = shared_variables(root)
     found = [_Files(path) for path in sorted((root / "roles").iterdir()) if path.is_dir()]
-    read = set().union(*(files.reads for files in found), *_services(root).values())
+    read = set().union(*(files.reads for files in found), *_services(root).values(), _programs(root))
     for files in found:
         _check(files)
         if idle := sorted(set(files.options) - read):

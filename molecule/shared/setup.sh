@@ -13,6 +13,6 @@ printf '==> building .venv with %s (about half a minute)\n' "$("$python" --versi
 rm -rf .venv
 "$python" -m venv .venv
 .venv/bin/pip install -qq --disable-pip-version-check --require-hashes --no-compile --requirement requirements.txt
-# Ansible's hundred collections are most of it by far, and the few modules of theirs that are used are compiled then.
+# Ansible's hundred collections are most of it by far, and Ansible, which compiles them itself, would not read the result.
 .venv/bin/python -W ignore -m compileall -qq -j 2 -x /ansible_collections/ .venv/lib
 printf '%s\n' "$wanted" > .venv/.stamp

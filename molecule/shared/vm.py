@@ -28,6 +28,7 @@ from virtual_pi import Settings, VirtualPiError
 DISK_SIZE = "12G"
 BOOT_SECONDS = 600  # an emulated machine on a busy computer
 PROBE_SECONDS = 30
+SSD_SERIAL = "PI-SSD-0001"
 KVM = "/dev/kvm"
 # All processors at once, and room for the translated code of a whole Node.js.
 EMULATION = "tcg,thread=multi,tb-size=1024"
@@ -79,9 +80,12 @@ def machine_command(settings: Settings, cpus: int, kvm: bool) -> list[str]:
         *("-smp", str(cpus), "-m", settings.memory.upper()),
         *("-kernel", "/disk/kernel", "-initrd", "/disk/initrd"),
         # What a power cut of this computer would lose is of no interest here.
-        *("-drive", "file=/machine/root.qcow2,format=qcow2,if=virtio,cache=unsafe,discard=unmap"),
-        # A second disk, empty: the SSD.
-        *("-drive", "file=/machine/ssd.qcow2,format=qcow2,if=virtio,cache=unsafe,discard=unmap"),
+        *("-drive", "file=/machine/root.qcow2,format=qcow2,if=none,id=root,cache=unsafe,discard=unmap"),
+        # The first disk that is named is vda.
+        *("-device", "virtio-blk-pci,drive=root"),
+        # A second disk, empty: the SSD, with a serial number as every disk has one.
+        *("-drive", "file=/machine/ssd.qcow2,format=qcow2,if=none,id=ssd,cache=unsafe,discard=unmap"),
+        *("-device", f"virtio-blk-pci,drive=ssd,serial={SSD_SERIAL}"),
         *("-netdev", "tap,id=lan,ifname=tap0,script=no,downscript=no"),
         # No boot ROM: the kernel is given directly.
         *("-device", "virtio-net-pci,netdev=lan,romfile="),

@@ -9,15 +9,15 @@ from declared import CannotRead, Step
 from checks.base import Check
 from checks.data import Databases, Schema, Workflows
 from checks.files import Files
-from checks.health import Backup, Certificates, Disk, Heat, Messages
-from checks.host import Clock, Identity, Kernel, Packages, People, Units
+from checks.health import Backup, Certificates, Disk, Heat, Messages, Volumes
+from checks.host import Clock, Firmware, Identity, Kernel, Packages, People, Units, Watchdog
 from checks.network import Firewall
 from checks.services import Containers, Entrance, Memory
 
 _PLAIN: tuple[type[Check], ...] = (
-    *(Files, Identity, People, Packages, Units, Kernel, Firewall),
+    *(Files, Identity, People, Packages, Units, Kernel, Firmware, Watchdog, Firewall),
     *(Containers, Entrance, Memory, Databases, Schema, Workflows),
-    *(Backup, Messages, Disk, Heat),
+    *(Backup, Messages, Volumes, Disk, Heat),
 )
 _TIMED: tuple[type[Certificates | Clock], ...] = (Certificates, Clock)
 # What some check understands.

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
+import board
 from cryptography import x509
 from declared import Step
 from gather import Answer
@@ -25,8 +26,6 @@ MESSAGE_WARNING_HOURS, MESSAGE_FAILING_HOURS = 1, 24
 DISK_WARNING_PERCENT, DISK_FAILING_PERCENT = 85, 95
 # A Pi 4 slows down at 80 degrees.
 HEAT_WARNING, HEAT_FAILING = 70.0, 80.0
-# Bits of get_throttled: now, and since it was started (16 bits higher).
-THROTTLED = {0: "too little voltage", 1: "slowed down", 2: "throttled", 3: "at its soft temperature limit"}
 
 
 class Certificates(Check):
@@ -174,7 +173,8 @@ class Disk(Check):
 
     def question(self) -> str:
         """One line for each file system."""
-        paths = words(["/", "/var/lib/docker", self.value("backup_folder")])
+        own = ["/var/lib/docker", "/var/lib/docker/volumes", "/var/log/journal"]
+        paths = words(["/", *own, self.value("backup_folder")])
         return (
             f"set -eu\nset -- {paths}\n"
             'for path do shift; if [ -d "$path" ]; then set -- "$@" "$path"; fi; done\n'
@@ -204,6 +204,38 @@ class Disk(Check):
         return {target: (percent, free) for target, percent, free in found.values()}
 
 
+class Volumes(Check):
+    """Whether the volumes of the data's disk are mounted in their places, and can be written."""
+
+    name = "volumes"
+    actions = frozenset({"storage_volumes"})
+
+    def __init__(self, steps: list[Step]) -> None:
+        """Collect the places from the layout."""
+        super().__init__(steps)
+        rows = [row for step in self.of(*self.actions) for row in step.arguments["layout"] if row.get("path")]
+        self.places = list(dict.fromkeys(path for row in rows for path in (row["path"], *row.get("binds", []))))
+
+    def question(self) -> str:
+        """How each is mounted; a line without options is one that is not."""
+        shown = 'echo "$path $(findmnt --noheadings --first-only --output OPTIONS --mountpoint "$path")"'
+        return f"for path in {words(self.places)}; do {shown}; done" if self.places else ""
+
+    def judge(self, answer: Answer) -> Iterator[Finding]:
+        """Those that are missing or read-only."""
+        for line in answer.output.splitlines():
+            path, _, options = line.partition(" ")
+            if not options.strip():
+                remedy = "look at the disk's cable and power; pi-commerce-storage, on the Pi, says more"
+                yield Finding(FAILING, f"{path}: nothing is mounted", remedy)
+            elif "ro" in options.strip().split(","):
+                yield Finding(FAILING, f"{path}: is read-only", "look at dmesg, on the Pi, then restart it")
+
+    def summary(self, answer: Answer) -> str:
+        """How many."""
+        return f"{len(self.places)} mounted" if self.places else "no disk of their own (storage_disk)"
+
+
 class Heat(Check):
     """Temperature, and whether the board slows itself down."""
 
@@ -211,25 +243,33 @@ class Heat(Check):
 
     def question(self) -> str:
         """Both figures, as the board has them."""
-        root = self.value("hardware_root").rstrip("/")
-        paths = ["sys/class/thermal/thermal_zone0/temp", "sys/devices/platform/soc/soc:firmware/get_throttled"]
-        return f'for path in {words(f"{root}/{path}" for path in paths)}; do cat "$path" || echo; done'
+        root = words([self.value("hardware_root").rstrip("/")])
+        places = " ".join(f"{root}/{pattern}" for pattern in board.THROTTLED)
+        return (
+            f'echo "$(cat {root}/{board.TEMPERATURE})"\n'
+            f'echo "$({root}/{board.VCGENCMD} get_throttled || cat {places} | head -n 1)"\n'
+            "systemctl is-active pi-commerce-thermal.service || :"
+        )
 
     def judge(self, answer: Answer) -> Iterator[Finding]:
         """Too hot, slowed down, or not to be read."""
         degrees, bits = self.read(answer)
-        remedy = "see to its case, fan and place; it slows down at 80"
+        watched = [*answer.output.split("\n"), "", "", ""][2].strip()
+        if watched not in ("", "active"):
+            text = f"pi-commerce-thermal is {watched}: nobody would be told"
+            yield Finding(FAILING, text, "systemctl restart pi-commerce-thermal, on the Pi")
         if degrees is None or bits is None:
             what = "temperature" if degrees is None else "throttling"
             yield Finding(UNKNOWN, f"{what} cannot be read", "look at hardware_root: it must hold the board's sys")
         if degrees is not None and degrees >= HEAT_WARNING:
-            yield Finding(FAILING if degrees >= HEAT_FAILING else WARNING, f"{degrees:.1f} degrees Celsius", remedy)
-        for bit, text in THROTTLED.items():
-            cause = "use the board's own power supply" if bit == 0 else remedy
-            if (bits or 0) & 1 << bit:
-                yield Finding(FAILING, text, cause)
-            elif (bits or 0) & 1 << bit + 16:
-                yield Finding(WARNING, f"was {text} since it was started", cause)
+            yield Finding(
+                FAILING if degrees >= HEAT_FAILING else WARNING, f"{degrees:.1f} degrees Celsius", board.COOLING
+            )
+        for bit in board.BITS.values():
+            if (bits or 0) & bit.value:
+                yield Finding(FAILING, bit.words, bit.remedy)
+            elif (bits or 0) >> board.SINCE_START & bit.value:
+                yield Finding(WARNING, f"{bit.words} at some time since it was started", bit.remedy)
 
     def summary(self, answer: Answer) -> str:
         """The temperature."""
@@ -239,4 +279,4 @@ class Heat(Check):
     def read(answer: Answer) -> tuple[float | None, int | None]:
         """Degrees Celsius and the bits of get_throttled; None for what could not be read."""
         temperature, throttled = [*answer.output.split("\n"), "", ""][:2]
-        return (int(temperature) / 1000 if temperature else None), (int(throttled, 16) if throttled else None)
+        return board.degrees(temperature), board.throttled_bits(throttled)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+import config_txt
 import preflight
 from declared import CannotRead, Step
 from gather import Answer
-from report import FAILING, Finding
+from report import FAILING, WARNING, Finding
 
 from checks.base import Check, drift, words
 from checks.files import written
@@ -146,8 +147,10 @@ class Kernel(Check):
         """Read the settings from the files' contents."""
         super().__init__(steps)
         texts = [text for path, text in written(self.of("file_tree")) if path.startswith("/etc/sysctl.d/")]
-        pairs = re.findall(r"^([\w.]+)\s*=\s*(.+?)\s*$", "\n".join(texts), flags=re.MULTILINE)
-        self.wanted: dict[str, str] = dict(pairs)
+        found = re.findall(r"^(-?)([\w.-]+)\s*=\s*(.+?)\s*$", "\n".join(texts), flags=re.MULTILINE)
+        self.wanted: dict[str, str] = {name: value for _, name, value in found}
+        # A kernel may be built without them.
+        self.optional = {name for dash, name, _ in found if dash}
 
     def question(self) -> str:
         """The value of each."""
@@ -160,6 +163,8 @@ class Kernel(Check):
         found = dict(line.split(" ", 1) for line in answer.output.splitlines())
         for name, wanted in self.wanted.items():
             actual = found.get(f"/proc/sys/{name.replace('.', '/')}")
+            if actual is None and name in self.optional:
+                continue
             if actual is None or actual.split() != wanted.split():
                 yield drift(f"{name}: is {actual} instead of {wanted}", f"sysctl --write {name}={wanted}, or reboot")
 
@@ -238,3 +243,86 @@ class Clock(Check):
     def summary(self, answer: Answer) -> str:
         """It agrees."""
         return "agrees with the controller's"
+
+
+class Firmware(Check):
+    """Our block in the firmware's config.txt."""
+
+    name = "firmware"
+    actions = frozenset({"config_txt_block"})
+
+    def __init__(self, steps: list[Step]) -> None:
+        """Take the lines and where the file may be."""
+        super().__init__(steps)
+        self.settings: list[str] = [line for step in self.of(*self.actions) for line in step.arguments["settings"]]
+        roots = [step.arguments["root"].rstrip("/") for step in self.of(*self.actions)]
+        self.places = [f"{root}/{place}" for root in roots[-1:] for place in config_txt.PLACES]
+
+    def question(self) -> str:
+        """The first of the files that is there."""
+        if not self.settings:
+            return ""
+        return f'for path in {words(self.places)}; do if [ -f "$path" ]; then cat "$path"; exit; fi; done'
+
+    def judge(self, answer: Answer) -> Iterator[Finding]:
+        """A block that is missing, other, or broken."""
+        if not self.settings:
+            return
+        try:
+            _, found, _ = config_txt.split(answer.output)
+        except config_txt.ConfigTxtError as problem:
+            yield Finding(FAILING, str(problem), "correct it by hand, then converge")
+            return
+        if [line.strip() for line in found] != config_txt.block(self.settings):
+            yield drift(f"config.txt: its block of pi-commerce is {'other than written' if found else 'missing'}")
+
+    def summary(self, answer: Answer) -> str:
+        """How many lines."""
+        return f"{len(self.settings)} lines of config.txt as declared" if self.settings else "none declared"
+
+
+class Watchdog(Check):
+    """The watchdog that systemd feeds. Where the hardware refuses what it is told there is none, and nobody says so."""
+
+    name = "watchdog"
+    setting = r"^RuntimeWatchdogSec=(\d+)$"
+    units = {"us": 1e-6, "ms": 1e-3, "s": 1, "min": 60, "h": 3600}
+
+    def __init__(self, steps: list[Step]) -> None:
+        """Read the seconds from the file that a role writes."""
+        super().__init__(steps)
+        texts = "\n".join(text for path, text in written(self.of("file_tree")) if path.startswith("/etc/systemd/"))
+        self.seconds = sum(map(int, re.findall(self.setting, texts, flags=re.MULTILINE)))
+
+    def question(self) -> str:
+        """What systemd means to do, and what the kernel's driver does."""
+        if not self.seconds:
+            return ""
+        return (
+            "systemctl show --property RuntimeWatchdogUSec --value\n"
+            "for name in state timeout identity; do cat /sys/class/watchdog/watchdog0/$name 2>/dev/null || echo; done"
+        )
+
+    def judge(self, answer: Answer) -> Iterator[Finding]:
+        """Not active, or with other times."""
+        if not self.seconds:
+            return
+        told, state, timeout, _ = self.read(answer)
+        if state != "active":
+            text = f"is {state}" if state else "is not there, or its driver is not loaded"
+            remedy = "dmesg | grep -i watchdog, on the Pi; lower power_watchdog_seconds where it was refused"
+            yield Finding(FAILING, f"watchdog0 {text}: a machine that hangs would do so until somebody comes", remedy)
+        if sum(float(number) * self.units[unit] for number, unit in re.findall(r"(\d+)([a-z]+)", told)) != self.seconds:
+            yield drift(f"systemd feeds it every {told or '?'} instead of {self.seconds} s", "systemctl daemon-reload")
+        elif state == "active" and timeout != str(self.seconds):
+            text = f"the hardware waits for {timeout or '?'} s instead of {self.seconds}"
+            yield Finding(WARNING, text, "set power_watchdog_seconds to what it takes")
+
+    def summary(self, answer: Answer) -> str:
+        """What it is, and how long it waits."""
+        return f"{self.read(answer)[3] or 'watchdog0'}, {self.seconds} s" if self.seconds else "none declared"
+
+    @staticmethod
+    def read(answer: Answer) -> list[str]:
+        """What systemd is told, then state, timeout and identity of the driver; empty where there is none."""
+        return [line.strip() for line in [*answer.output.split("\n"), "", "", "", ""][:4]]

@@ -18,10 +18,12 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 def source_files(folder: str, prefix: str = "") -> list[dict[str, str]]:
     """Every text file below `folder`, as `{path, content}` with `prefix` before the path, sorted by path.
 
-    A relative `folder` lies in this project. Raises AnsibleFilterError where there is no such folder: it would look
-    like one without files.
+    A relative `folder` lies in this project; it may be one file, too. Raises AnsibleFilterError where there is no such
+    folder: it would look like one without files.
     """
     root = CHECKOUT / folder
+    if root.is_file():
+        return [{"path": f"{prefix}{root.name}", "content": root.read_text(encoding="utf-8")}]
     if not root.is_dir():
         raise AnsibleFilterError(f"{folder}: there is no such folder on the controller; correct its path")
     files = (path for path in sorted(root.rglob("*")) if path.is_file())

@@ -21,10 +21,9 @@ import subprocess
 MANAGED = (
     "/etc/pi-commerce",
     "/etc/*/*pi-commerce*",
-    "/etc/fail2ban/*/*pi-commerce*",
-    "/etc/ssh/sshd_config.d/*pi-commerce*",
-    "/etc/systemd/system/*pi-commerce*",
-    "/etc/systemd/system/ssh.socket.d/*pi-commerce*",
+    "/etc/*/*/*pi-commerce*",
+    "/etc/systemd/system/*.d/*pi-commerce*",
+    "/etc/nut/*",
     "/etc/docker/daemon.json",
     "/etc/default/ufw",
     "/etc/ufw/*",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -21,6 +22,9 @@ LEAST_KERNEL = (5, 10)
 PAGE_BYTES = (4096, 16384)
 # What each edition is made for, in MiB: a "4 GB" board shows about 3790, an "8 GB" one about 7800.
 EDITION_RAM_MIB = {"lean": 0, "appwrite": 7168}
+
+# In what `endpoints.reach` says of a name that nobody knows.
+RESOLVED = "cannot be resolved"
 
 Facts = Mapping[str, Any]
 
@@ -83,7 +87,9 @@ def judge(
         lambda: _file_systems(facts),
         lambda: _data_mount(facts, data_mount),
         lambda: _clock(facts, controller_epoch),
+        lambda: _clock_sync(facts),
         lambda: _systemd(facts),
+        lambda: _name_server(facts),
     ]
     servers = [_server(row, allow_no_registry) for row in facts["servers"]]
     return [check() for check in checks] + servers + [*map(_port, facts["ports"])]
@@ -118,7 +124,7 @@ def _operating_system(facts: Facts) -> Finding:
 def _board(facts: Facts, allow_any: bool) -> Finding:
     found = str(facts["board"] or "no device-tree model")
     if found.startswith(BOARDS):
-        return Finding("pass", "board", found)
+        return Finding("pass", "board", f"{found}, revision {facts['body']['revision'] or 'unknown'}")
     remedy = "use a Raspberry Pi 4 or 5, or set preflight_allow_any_board: true"
     return Finding("warn" if allow_any else "refuse", "board", found, remedy)
 
@@ -181,7 +187,7 @@ def _server(row: Mapping[str, str], allow_no_registry: bool) -> Finding:
         return Finding("pass", row["kind"], f"{row['address']} answers")
     remedy = (
         "correct the name servers of the Pi (/etc/resolv.conf), or the name"
-        if "resolved" in row["problem"]
+        if RESOLVED in row["problem"]
         else "look at the Pi's network, its default route and firewalls on the way"
     )
     named = {"image registry": "images", "package mirror": "/etc/apt/sources.list.d"}[row["kind"]]
@@ -202,6 +208,23 @@ def _clock(facts: Facts, controller_epoch: int) -> Finding:
         return Finding("pass", "clock", "agrees with the controller's")
     remedy = "set it (timedatectl set-ntp true), or correct the controller's; certificates and signatures depend on it"
     return Finding("refuse", "clock", f"{abs(off)} s {'ahead of' if off > 0 else 'behind'} the controller's", remedy)
+
+
+def _clock_sync(facts: Facts) -> Finding:
+    if facts["clock_synced"]:
+        return Finding("pass", "clock sync", "somebody keeps it in step")
+    found = "nobody keeps it in step" if facts["clock_synced"] is False else "unknown, the kernel does not say"
+    remedy = "timedatectl set-ntp true, and let UDP port 123 out; the board has no clock that runs without power"
+    return Finding("warn", "clock sync", found, remedy)
+
+
+def _name_server(facts: Facts) -> Finding:
+    asked = [row for row in facts["servers"] if not row["address"].replace(".", "").replace(":", "").isdigit()]
+    failed = [row["address"] for row in asked if RESOLVED in row["problem"]]
+    if failed:
+        remedy = "correct the name servers of the Pi (/etc/resolv.conf)"
+        return Finding("refuse", "name server", f"no answer for {', '.join(failed)}", remedy)
+    return Finding("pass", "name server", f"{len(asked)} names resolved" if asked else "nothing had to be asked")
 
 
 def _systemd(facts: Facts) -> Finding:
@@ -277,8 +300,15 @@ def judge_plan(plan: Mapping[str, Any]) -> Finding:
     return Finding("refuse", "services", f"do not fit, {-plan['spare_mib']} MiB are missing", remedy)
 
 
+def totals(findings: Iterable[Finding]) -> str:
+    """How many there are of each level, and what that means, in one line."""
+    counts = Counter(finding.level for finding in findings)
+    word = "not ready" if counts["refuse"] else "ready, look at the warnings" if counts["warn"] else "ready"
+    return f"{word}: {counts['pass']} pass, {counts['warn']} warn, {counts['refuse']} refuse"
+
+
 def render(findings: Iterable[Finding]) -> str:
-    """The findings as a table for a terminal, refusals with their remedy on a line of their own."""
+    """The findings as a table for a terminal, what is to be done on a line of its own."""
     rows = list(findings)
     width = max((len(row.check) for row in rows), default=0)
     lines = []

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import board_care
 import certificates
 import wireguard
 import yaml
@@ -120,11 +121,40 @@ def is_time_zone(value: str) -> bool:
     return not known or value in known
 
 
+def is_public_key(value: Any) -> bool:
+    """Whether the text is one line of authorized_keys."""
+    line = str(value).strip()
+    return "\n" not in line and re.search(r"(^|\s)(ssh-|ecdsa-|sk-)[\w@.-]+ AAAA[\w+/=]+", line) is not None
+
+
 def is_login(value: Any) -> bool:
     """Whether an entry of base_users is a name that useradd takes with at least one public key."""
     keys = value.get("authorized_keys") or []
-    named = re.fullmatch(r"[a-z_][a-z0-9_-]{0,31}", str(value.get("name"))) is not None
-    return named and bool(keys) and all(re.search(r"(^|\s)(ssh-|ecdsa-|sk-)[\w@.-]+ AAAA[\w+/=]+", key) for key in keys)
+    named = re.fullmatch(LOGIN, str(value.get("name"))) is not None
+    return named and bool(keys) and all(map(is_public_key, keys))
+
+
+def is_first_network(value: Mapping[str, Any]) -> bool:
+    """Whether the mapping is empty, or an address of its own in a network, a gateway beside it, and name servers."""
+    if not value:
+        return True
+    servers = value.get("name_servers")
+    if set(value) != {"address", "gateway", "name_servers"} or not isinstance(servers, list) or not servers:
+        return False
+    try:
+        interface = ipaddress.ip_interface(value["address"])
+        gateway = ipaddress.ip_address(value["gateway"])
+    except (ValueError, TypeError):
+        return False
+    network = interface.network
+    ends = (network.network_address, network.broadcast_address)
+    return (
+        "/" in value["address"]
+        and interface.ip not in ends
+        and gateway in network
+        and gateway not in (*ends, interface.ip)
+        and all(is_address(str(server)) for server in servers)
+    )
 
 
 def is_limit(value: Any) -> bool:
@@ -163,6 +193,34 @@ def is_target(name: Any, value: Any) -> bool:
     )
 
 
+def is_sysctl(values: Mapping[Any, Any]) -> bool:
+    """Whether each name is one of a kernel setting, and each value fits into a line."""
+    return all(
+        re.fullmatch(r"[a-z0-9_][a-z0-9_-]*(\.[A-Za-z0-9_-]+)+", str(name)) and re.fullmatch(r"[^\n]+", str(value))
+        for name, value in values.items()
+    )
+
+
+def is_time_of_day(value: str) -> bool:
+    """Whether the text is a time of day, HH:MM."""
+    return re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d", value) is not None
+
+
+def is_layout(rows: list[Mapping[str, Any]]) -> bool:
+    """Whether each volume of storage_layout has a name and shares above 0, and no name or path stands there twice."""
+    names = [row.get("name") for row in rows]
+    paths = [path for row in rows for path in (row.get("path"), *(row.get("binds") or [])) if path]
+    return (
+        (bool(paths) or not rows)
+        and all(re.fullmatch(IDENTIFIER, str(name)) for name in names)
+        and all(isinstance(path, str) and re.fullmatch(r"/[^/\s]+(/[^/\s]+)+", path) for path in paths)
+        and all(isinstance(row.get("shares"), Mapping) and row["shares"] for row in rows)
+        and all(isinstance(share, int) and share > 0 for row in rows for share in row["shares"].values())
+        and all(re.fullmatch(r"[0-7]{4}", str(row.get("mode", "0755"))) for row in rows)
+        and len({*names, *paths}) == len(names) + len(paths)
+    )
+
+
 def is_vpn_network(value: str, version: int, longest: int) -> bool:
     """Whether the text is a network of that IP version with room for members."""
     if not wireguard.is_network(value):
@@ -172,6 +230,7 @@ def is_vpn_network(value: str, version: int, longest: int) -> bool:
 
 
 IDENTIFIER = r"[a-z][a-z0-9_]*"
+LOGIN = r"[a-z_][a-z0-9_-]{0,31}"
 PEM = r"(-----BEGIN CERTIFICATE-----\n[\w+/=\n]+-----END CERTIFICATE-----\n?)*"
 SPANS = ("hourly", "daily", "weekly", "monthly", "yearly")
 PERIOD = r"([1-9]\d*[hdmy])+"
@@ -282,6 +341,14 @@ RULES: dict[str, Rule] = {
     "backup_ship_minutes": Rule("a divisor of 60, at most 15", lambda value: 0 < value <= 15 and 60 % value == 0),
     "backup_spool_mib": _whole(64, 65536),
     "base_hostname": _matching("a host name without dots: letters, digits and -", LABEL),
+    "base_journal_days": _whole(1, 3650),
+    "base_journal_mib": _whole(16, 65536),
+    "base_modules_off": _each(_matching("the name of a kernel module", r"[A-Za-z0-9_-]+")),
+    "base_services_off": _each(
+        _matching("a unit with its kind, such as cups.service", r"[\w.@-]+\.(service|socket|timer)")
+    ),
+    "base_sysctl": Rule("a mapping of kernel settings such as vm.swappiness, each a number or a text", is_sysctl),
+    "base_sysctl_where_known": Rule("a mapping of kernel settings, each a number or a text", is_sysctl),
     "base_timezone": Rule("a name from the time zone database, such as Europe/Berlin", is_time_zone),
     "base_users": _each(Rule("a login name with public keys as in authorized_keys", is_login)),
     "ddns_ca": _matching("empty or certificates in PEM form", PEM),
@@ -334,6 +401,11 @@ RULES: dict[str, Rule] = {
     ),
     # Text where an ssh_port was typed.
     "firewall_ssh_ports": _each(Rule("a port", lambda value: is_port(f"{value}/tcp"))),
+    "first_boot_keys": _each(Rule("a public key as in authorized_keys, on one line", is_public_key)),
+    "first_boot_network": Rule(
+        "empty (DHCP), or an address with its prefix (192.168.178.10/24), a gateway in that network and name_servers",
+        is_first_network,
+    ),
     "guard_seconds": _whole(20, 3600),
     "lan_networks": _each(Rule("the network of a house such as 192.168.7.0/24, with no container in it", is_house)),
     "n8n_heap_mib": _whole(384, 65536),
@@ -365,10 +437,27 @@ RULES: dict[str, Rule] = {
         f"a mapping with some of {', '.join(CHANNELS)}, each with times or every_hours, and posts",
         is_posting_schedule,
     ),
+    "power_metrics_folder": _matching("an absolute path below another folder", r"/[^/\s]+(/[^/\s]+)+"),
+    "power_time_servers": _each(Rule("a host name or an address", is_host)),
+    "power_ups_drain_seconds": _whole(10, 3600),
+    "power_ups_driver": _matching(
+        "empty, or the name of one of NUT's drivers such as usbhid-ups", r"([a-z][a-z0-9_-]*)?"
+    ),
+    "power_ups_halt": _matching("a command in one line", r"\S[^\n]*"),
+    "power_ups_port": _matching("auto, a device, or a file, without blanks", r"[^\s\"]+"),
+    "power_ups_settings": Rule(
+        "a mapping of names of NUT's settings, each a text or a number",
+        lambda settings: all(
+            re.fullmatch(r"[A-Za-z][\w.-]*", str(name)) and re.fullmatch(r'[^"\n]*', str(settings[name]))
+            for name in settings
+        ),
+    ),
+    "power_watchdog_seconds": Rule("0, or a whole number from 5 to 300", lambda value: value == 0 or 5 <= value <= 300),
     "preflight_data_mount": _matching("empty or an absolute path", r"(/[^/\s]+)*"),
     "preflight_disk_min_mib": Rule("MiB, not negative", lambda value: value >= 0),
     "preflight_ram_min_mib": _MIB,
     "preflight_reserve_mib": _MIB,
+    "preflight_soak_minutes": _whole(0, 1440),
     "probe_seconds": _whole(1, 600),
     "proxy_acme_ca": _matching("empty or certificates in PEM form", PEM),
     "proxy_acme_email": _matching(
@@ -397,6 +486,43 @@ RULES: dict[str, Rule] = {
     "ssh_port": _whole(1, 65535),
     "ssh_port_before": _whole(1, 65535),
     "stack_wait_seconds": _whole(1, 86400),
+    "storage_disk": _matching(
+        "empty, or a whole disk below /dev/disk/by-id (not one of its partitions)",
+        r"(/dev/disk/by-id/(?!dm-|lvm-|md-)(?!\S*-part\d+$)[^/\s]+)?",
+    ),
+    "storage_erase_serial": _matching("empty, or a serial number without spaces", r"\S*"),
+    "storage_layout": Rule(
+        "empty, or a list of volumes, each with a name, shares and perhaps a path of its own; no two alike", is_layout
+    ),
+    "storage_reboot_hours": _whole(0, 720),
+    "storage_unmap_bridges": _each(_matching("vendor:product, such as 174c:55aa", r"[0-9a-f]{4}:[0-9a-f]{4}")),
+    "thermal_celsius": Rule(
+        "warm < high < critical and restore at least 5 below critical, whole numbers from 30 to 85", board_care.is_heat
+    ),
+    "thermal_every_seconds": _whole(5, 60),
+    "thermal_fan_curve": Rule(
+        "one to four steps {celsius (30 to 75), percent}, each hotter and no slower, the last with 100 percent",
+        board_care.is_curve,
+    ),
+    "thermal_fan_pin": _whole(board_care.PINS[0], board_care.PINS[-1]),
+    "thermal_hysteresis": _whole(1, 10),
+    "thermal_metrics_folder": _matching("an absolute path below another folder", r"/[^/\s]+(/[^/\s]+)+"),
+    "thermal_quiet_minutes": _whole(1, 1440),
+    "thermal_shed_seconds": _whole(15, 3600),
+    "updates_healthy_minutes": _whole(1, 120),
+    "updates_held": _each(
+        _matching("a regular expression of letters, digits and [.+*?|()^$-]", r"[\w.+*?|()^$\[\]-]+")
+    ),
+    "updates_install_hour": _whole(0, 23),
+    "updates_metrics_folder": _matching("an absolute path below another folder", r"/[^/\s]+(/[^/\s]+)+"),
+    "updates_origins": _each(
+        _matching("a pattern such as origin=Debian,label=Debian-Security", r'(\w+=[^=,"]+)(,\w+=[^=,"]+)*')
+    ),
+    "updates_pending_days": _whole(1, 90),
+    "updates_stale_days": _whole(2, 90),
+    "updates_watched_seconds": _whole(5, 3600),
+    "updates_window_from": Rule('a time of day in quotes, such as "04:00"', is_time_of_day),
+    "updates_window_until": Rule('a time of day in quotes, such as "06:00"', is_time_of_day),
     "webhook_handler_consumers": Rule(
         "a mapping of names (orders), each with a url, or with kind celery, a task and a queue that starts with celery",
         lambda consumers: all(is_webhook_consumer(name, consumers[name]) for name in consumers),
@@ -464,6 +590,7 @@ def judge(
         problems += _check_pair(values.get("proxy_certificate", ""), values.get("proxy_certificate_key", ""), now)
         problems += _check_entrance(values)
         problems += _check_numbers(values)
+        problems += _check_window(values)
         problems += _check_sources(values.get("proxy_sources", {}), values.get("proxy_limits", {}))
         problems += _check_policies(values.get("rate_limiter_policies"))
         problems += _check_routes(values.get("webhook_handler_routes", []), values.get("webhook_handler_consumers", {}))
@@ -542,6 +669,19 @@ def _check_numbers(values: Mapping[str, Any]) -> list[Finding]:
         except wireguard.WireguardError as error:
             problems.append(Finding("refuse", place, str(error), f"{WHERE}, or beside the inventory (peers.yml)"))
     return problems
+
+
+def _check_window(values: Mapping[str, Any]) -> list[Finding]:
+    """The window for restarts: a machine that has started less than six hours ago does not start again."""
+    ends = [str(values.get(f"updates_window_{end}", "")).split(":") for end in ("from", "until")]
+    if any(len(end) != 2 for end in ends):
+        return []
+    begin, end = (int(hour) * 60 + int(minute) for hour, minute in ends)
+    minutes = (end - begin) % 1440
+    if 10 <= minutes <= 360:
+        return []
+    remedy = "set updates_window_from and updates_window_until ten minutes to six hours apart"
+    return [Finding("refuse", "updates_window_until", f"is {minutes} minutes after updates_window_from", remedy)]
 
 
 def _check_sources(sources: Mapping[str, Any], classes: Mapping[str, Any]) -> list[Finding]:

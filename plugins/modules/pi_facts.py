@@ -41,6 +41,10 @@ options:
     description: Ask the package mirror if there is no engine yet, because packages will be installed.
     type: bool
     default: false
+  ask_all:
+    description: Ask all registries and the mirror, also where nothing has to be fetched.
+    type: bool
+    default: false
 attributes:
   check_mode:
     support: full
@@ -51,9 +55,10 @@ ansible_facts:
   description: >-
     One fact C(pi): C(architecture), C(userland_bits), C(os_id), C(os_version), C(os_name), C(board), C(ram_mib),
     C(page_bytes), C(kernel), C(disk_free_mib), C(read_only), C(data_mounted), C(memory_cgroup), C(ipv6),
-    C(wireguard_module), C(epoch_seconds), C(apt_mirror), C(systemd), C(python), C(network)
-    (see C(module_utils/network_state.py)), and the answers to what was asked: C(servers)
-    (C(kind), C(address), C(problem)) and C(ports) (C(address), C(problem)). An empty problem is none.
+    C(wireguard_module), C(epoch_seconds), C(clock_synced), C(apt_mirror), C(systemd), C(python), C(body) (see
+    C(module_utils/board.py)), C(config_txt) (see C(module_utils/config_txt.py)), C(network) (see
+    C(module_utils/network_state.py)), and the answers to what was asked: C(servers) (C(kind), C(address), C(problem))
+    and C(ports) (C(address), C(problem)). An empty problem is none.
     Another, C(pi_state), holds what a converge would otherwise ask task by task, see C(module_utils/host_state.py).
   type: dict
   returned: always
@@ -67,7 +72,7 @@ import subprocess
 import time
 from typing import Any
 
-from ansible.module_utils import cut_off, endpoints, fitness, host_state, network_state
+from ansible.module_utils import board, config_txt, cut_off, endpoints, fitness, host_state, network_state
 from ansible.module_utils.apt_mirrors import host_mirrors
 from ansible.module_utils.basic import AnsibleModule
 
@@ -112,11 +117,12 @@ def mirror_endpoint(mirror: str) -> tuple[str, int]:
 
 def ask_servers(parameters: dict[str, Any], mirror: str | None) -> list[dict[str, Any]]:
     """Whether the servers answer from which something has to be fetched."""
-    missing = endpoints.missing_images(parameters["images"], PATIENCE)
+    everything = parameters["ask_all"]
+    missing = parameters["images"] if everything else endpoints.missing_images(parameters["images"], PATIENCE)
     named = [endpoints.registry_endpoint(image, parameters["insecure_registries"]) for image in missing]
     registries = [endpoint for endpoint in named if endpoint]
     bare = parameters["ask_mirror"] and not endpoints.engine_is_there()
-    mirrors = [mirror_endpoint(mirror)] if bare and mirror else []
+    mirrors = [mirror_endpoint(mirror)] if (bare or everything) and mirror else []
     if not registries and not mirrors:
         return []
     answers = endpoints.reach([*registries, *mirrors], PATIENCE)
@@ -146,6 +152,7 @@ def gather(parameters: dict[str, Any]) -> dict[str, object]:
         "os_version": release.get("VERSION_ID"),
         "os_name": release.get("PRETTY_NAME"),
         "board": read(root, "proc/device-tree/model"),
+        "body": board.read(root),
         "ram_mib": ram_mib(read(root, "proc/meminfo")),
         "page_bytes": os.sysconf("SC_PAGE_SIZE"),
         "kernel": platform.release(),
@@ -160,10 +167,12 @@ def gather(parameters: dict[str, Any]) -> dict[str, object]:
         "ipv6": read("/", "proc/sys/net/ipv6/conf/default/disable_ipv6") == "0",
         "wireguard_module": fitness.wireguard_module("/", platform.release()),
         "epoch_seconds": int(time.time()),
+        "clock_synced": fitness.clock_synced(),
         "apt_mirror": mirror,
         "systemd": os.path.isdir("/run/systemd/system"),
         "python": platform.python_version(),
         "network": network_state.read(),
+        "config_txt": config_txt.facts(root),
         "servers": ask_servers(parameters, mirror),
         "ports": listen_problems(parameters["listen"]),
     }
@@ -180,6 +189,7 @@ def main() -> None:
             "insecure_registries": {"type": "list", "elements": "str", "default": []},
             "listen": {"type": "list", "elements": "dict", "default": []},
             "ask_mirror": {"type": "bool", "default": False},
+            "ask_all": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
     )

@@ -230,13 +230,15 @@ DRIFTS = [
     ),
     Drift(
         "disabled time synchronisation",
-        "systemctl disable --quiet systemd-timesyncd 2>&1",
+        # By hand: systemctl would change the links of System V, too.
+        "rm /etc/systemd/system/chronyd.service /etc/systemd/system/multi-user.target.wants/chrony.service; "
+        "systemctl daemon-reload",
         shown=("Enable the clock's synchronisation",),
-        audit=("systemd-timesyncd: is not enabled",),
-        restored="systemctl is-enabled --quiet systemd-timesyncd",
+        audit=("chrony.service: is not enabled",),
+        restored="systemctl is-enabled --quiet chrony",
         touches=(
-            "/etc/systemd/system/dbus-org.freedesktop.timesync1.service",
-            "/etc/systemd/system/sysinit.target.wants/systemd-timesyncd.service",
+            "/etc/systemd/system/chronyd.service",
+            "/etc/systemd/system/multi-user.target.wants/chrony.service",
         ),
     ),
     Drift(

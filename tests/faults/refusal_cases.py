@@ -62,6 +62,13 @@ INPUTS: dict[str, Case] = {
     "backup into the root folder": Case(
         ("backup_folder", "below another folder", "roles/backup"), {"backup_folder": "/"}
     ),
+    "unknown fan": Case(
+        ("thermal_fan", "ice_tower", "typhoon", "roles/thermal/meta/argument_specs.yml"), {"thermal_fan": "typhoon"}
+    ),
+    "impossible curve": Case(
+        ("thermal_fan_curve", "each hotter and no slower", "roles/thermal/meta/argument_specs.yml"),
+        {"thermal_fan_curve": [{"celsius": 60, "percent": 50}, {"celsius": 55, "percent": 100}]},
+    ),
     "log size": Case(("docker_log_max_size", "ten", "such as 10m", "roles/docker"), {"docker_log_max_size": "ten"}),
     "e-mail address": Case(
         ("n8n_owner_email", "owner.example", "an e-mail address", "roles/catalog"), {"n8n_owner_email": "owner.example"}
@@ -256,6 +263,9 @@ INPUTS: dict[str, Case] = {
     "disk too small": Case(
         ("free disk", "at least 1000000000 MiB", "preflight_disk_min_mib"), {"preflight_disk_min_mib": 10**9}
     ),
+    "load of no length": Case(
+        ("preflight_soak_minutes", "is -1", "from 0 to 1440", "roles/preflight"), {"preflight_soak_minutes": -1}
+    ),
     "SSD missing": Case(
         ("data disk", "nothing is mounted on /mnt/ssd", "preflight_data_mount"), {"preflight_data_mount": "/mnt/ssd"}
     ),
@@ -273,6 +283,25 @@ def mounted_over(path: str, content: str) -> Plant:
 CGROUPS = "$([ -e /sys/fs/cgroup/cgroup.controllers ] && echo /sys/fs/cgroup/cgroup.controllers || echo /proc/cgroups)"
 MIRROR = "$(sed -n 's,^URIs: https*://\\([^/:]*\\).*,\\1,p' /etc/apt/sources.list.d/*.sources | head -1)"
 
+
+def another_board(change: str) -> Plant:
+    """A copy of the recorded board with something changed in it, for hardware_root."""
+    return Plant(
+        f"cp -a /usr/share/virtual-pi/pi4-4gb /var/tmp/board; cd /var/tmp/board; {change}",
+        "rm -rf /var/tmp/board /run/planted-heat",
+    )
+
+
+THROTTLED = "sys/devices/platform/soc/soc:firmware/get_throttled"
+# Nothing is wrong the first time it is asked; then the load has come.
+HOT_UNDER_LOAD = """
+mkdir -p usr/bin
+cat > usr/bin/vcgencmd <<'TOOL'
+#!/bin/sh
+if [ -e /run/planted-heat ]; then echo throttled=0x4; else touch /run/planted-heat; echo throttled=0x0; fi
+TOOL
+chmod 0755 usr/bin/vcgencmd
+"""
 # On the bare Pi, where nothing is installed yet and everything would have to be fetched.
 CONDITIONS: dict[str, Case] = {
     "full disk": Case(
@@ -364,6 +393,26 @@ LIBRARY
             "for _ in $(seq 100); do ! ss -ltn | grep -q ':443 ' || exit 0; sleep 0.1; done; exit 1",
             "systemctl stop planted-web",
         ),
+    ),
+    "too little voltage": Case(
+        ("power supply", "too little voltage right now", "5.1 V, 3 A", "not ready"),
+        {"hardware_root": "/var/tmp/board"},
+        plant=another_board(f"echo 50005 > {THROTTLED}"),
+    ),
+    "fan on a boot partition with broken marks": Case(
+        ("have to stand in it once each", "Nothing was changed"),
+        {"hardware_root": "/var/tmp/board", "thermal_fan": "gpio"},
+        plant=another_board("echo '# END pi-commerce' >> boot/firmware/config.txt"),
+    ),
+    "board that gives way under load": Case(
+        ("under load", "on all cores", "throttled", "see to its fan"),
+        {"hardware_root": "/var/tmp/board", "preflight_soak_minutes": 1},
+        plant=another_board(HOT_UNDER_LOAD),
+    ),
+    "board that says nothing under load": Case(
+        ("under load", "whether it was slowed down is unknown", "vcgencmd"),
+        {"hardware_root": "/var/tmp/board", "preflight_soak_minutes": 1},
+        plant=another_board(f"rm -r {THROTTLED} sys/devices/system/cpu"),
     ),
     "no sudo": Case(
         ("connection", "may not become root", "--ask-become-pass"),

@@ -43,7 +43,7 @@ REPLACING = r"docker ps --all --format '{{.Names}}' | grep -qE '^[0-9a-f]{12}_pi
 FIRST_RUN = [
     Point(INSTALL, "run", process=r"^/usr/lib/apt/methods/http", path=LISTS),
     Point(INSTALL, "session", process=r"^/usr/bin/dpkg .*--unpack", path=JOURNAL),
-    Point("Write the kernel settings and the modules they need", "session", step=("subprocess.Popen", "sysctl", 1)),
+    Point("Write the kernel settings, and what closes the system", "session", step=("subprocess.Popen", "sysctl", 1)),
     Point(SSH, "line", step=("os.rename", "10-pi-commerce", 1)),
     # The rules are there and the firewall is not yet; then it is, and nobody has come in by it.
     Point(FIREWALL, "power", step=("os.rename", "ufw.conf", 1)),
@@ -153,6 +153,12 @@ NOTICED = [
     ("useradd stray", "userdel stray", "stray:x:"),
     ("systemctl disable cron", "systemctl enable cron", "shared>units"),
     ("hostname other", "hostname shop-pi", "['other'"),
+    (
+        "cp -a /etc/ufw /run/ufw.kept && ufw allow 4711/tcp",
+        # UFW's own files differ from ours in form.
+        "ufw delete allow 4711/tcp && cp -a /run/ufw.kept/. /etc/ufw && rm -r /run/ufw.kept",
+        "4711/tcp",
+    ),
     ("iptables -w -I DOCKER-USER -j RETURN", "iptables -w -D DOCKER-USER -j RETURN", "-A DOCKER-USER -j RETURN"),
     ("pi-commerce-guard arm /etc/sudoers.d --seconds 600", "pi-commerce-guard restore", "shared>guard"),
     ("sysctl net.ipv4.tcp_syncookies=0", "sysctl net.ipv4.tcp_syncookies=1", "net.ipv4.tcp_syncookies = 0"),

@@ -14,7 +14,7 @@ from passlib.hash import bcrypt
 from redis_server import LABELS, image_of
 from waiting import wait_until
 
-PROGRAM = ROOT / "files/backup"
+PROGRAM = (ROOT / "files/backup/pi_backup", ROOT / "files/common/pi_common")
 FOLDER = "/var/backups/pi-commerce"
 SECRETS = "/etc/pi-commerce/backup/secrets"
 PLAN = "/etc/pi-commerce/backup/plan.json"
@@ -75,7 +75,7 @@ class Shop:
             volumes={
                 "/var/run/docker.sock": "/var/run/docker.sock",
                 self.root: self.root,
-                str(PROGRAM): "/usr/local/lib/pi-commerce/backup",
+                **{str(part): f"/usr/local/lib/pi-commerce/backup/{part.name}" for part in PROGRAM},
             },
         )
         self.operator = self.operator or self._keys()

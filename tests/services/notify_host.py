@@ -15,7 +15,7 @@ from docker import DockerClient
 from redis_server import LABELS, image_of
 from waiting import wait_until
 
-PROGRAM = ROOT / "files/notify"
+PROGRAM = (ROOT / "files/notify/pi_notify", ROOT / "files/common/pi_common")
 REMOTE = Path(__file__).parent
 FOLDER = "/var/lib/pi-commerce/notify"
 SETTINGS = "/etc/pi-commerce/notify/settings.json"
@@ -54,7 +54,10 @@ class NotifyHost:
             tmpfs={SMALL_DISK: "size=64k"},
             extra_hosts={"api.telegram.org": "127.0.0.1"},
             volumes={
-                str(PROGRAM): {"bind": "/usr/local/lib/pi-commerce/notify", "mode": "ro"},
+                **{
+                    str(part): {"bind": f"/usr/local/lib/pi-commerce/notify/{part.name}", "mode": "ro"}
+                    for part in PROGRAM
+                },
                 str(REMOTE): {"bind": "/srv/tests", "mode": "ro"},
                 str(folder): {"bind": STAND_IN, "mode": "rw"},
             },

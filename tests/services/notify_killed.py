@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from pi_notify import __main__ as program
-from pi_notify import delivery, files, settings
+from pi_notify import delivery, settings
+from pi_notify.locks import locked
 from pi_notify.outbox import Outbox, new
 
 STEPS = {"os.rename", "os.remove", "os.mkdir", "fcntl.flock", "socket.connect", "subprocess.Popen", "syslog.syslog"}
@@ -49,7 +50,7 @@ def killed(step: int, words: list[str], body: str, told: Path) -> int:
 
 def flush() -> None:
     """Deliver all there is, whatever anybody waits for; an orphan of the killed one may be at it."""
-    with files.locked(KNOWN.folder, "flush", 60):
+    with locked(KNOWN.folder, "flush", 60):
         delivery.Flush(KNOWN).run()
 
 

@@ -102,6 +102,58 @@ def test_full_place_is_named_and_goes_on_when_there_is_room(shop: Shop) -> None:
         shop.write_plan()
 
 
+def test_place_that_two_runs_find_empty_is_made_once(shop: Shop) -> None:
+    url = f"{SMALL}/twice"
+    # Both have looked before either makes it.
+    shop.write("/tmp/slow", '#!/bin/sh\ncase "$*" in init*) sleep 3 ;; esac\nexec restic "$@"\n')
+    shop.write_plan(engine="/tmp/slow", repositories={"twice": place(url), "far": shop.plan()["repositories"]["far"]})
+    try:
+        shop.shell(f"chmod +x /tmp/slow; rm {FOLDER}/state/jobs.json")
+        said = shop.shell(
+            "python3 -m pi_backup nightly > /tmp/nightly 2>&1 & python3 -m pi_backup ship; "
+            "ship=$?; wait $!; echo $ship $?; cat /tmp/nightly"
+        )
+        assert "0 0\n" in said.output, said.output
+        assert len(shop.shell(f"ls {url}/keys").output.split()) == 1
+        shop.must("ship")
+    finally:
+        shop.shell(f"rm -rf {SMALL}/* {FOLDER}/state/twice.json")
+        shop.write_plan()
+
+
+def test_place_whose_making_was_cut_off_is_made_again(shop: Shop) -> None:
+    environment = f"RESTIC_PASSWORD_FILE={SECRETS}/backup_near_password"
+    url, away = f"{SMALL}/begun", f"rest:http://pi:{shop.far_password}@far:8000/pi/begun/"
+    for repository in (url, away):
+        assert shop.shell(f"{environment} restic init --repo {repository}").status == 0
+    shop.shell(f"rm {url}/config")
+    shop.shell("rm /data/pi/begun/config", shop.far)
+    far = {**shop.plan()["repositories"]["far"], "url": "rest:http://far:8000/pi/begun/"}
+    try:
+        with_place(shop, "begun", url)
+        shop.must("ship")
+        # Nobody may take anything away there.
+        shop.write_plan(repositories={"away": {**far, "password_file": f"{SECRETS}/backup_near_password"}})
+        said = shop.backup("ship")
+        assert said.status == 1
+        assert "has a key and no settings" in said.output
+        assert "empty that place, and the next run makes it" in said.output
+        shop.shell("rm -r /data/pi/begun", shop.far)
+        shop.must("ship")
+        # Something was saved here.
+        with_place(shop, "begun", url)
+        shop.shell(f"rm {url}/config {FOLDER}/state/begun.json")
+        kept = shop.shell(f"find {url} -type f | sort").output
+        said = shop.backup("ship")
+        assert said.status == 1
+        assert "its file `config` was lost" in said.output
+        assert shop.shell(f"find {url} -type f | sort").output == kept
+    finally:
+        shop.shell("rm -rf /data/pi/begun", shop.far)
+        shop.shell(f"rm -rf {SMALL}/* {FOLDER}/state/begun.json {FOLDER}/state/away.json")
+        shop.write_plan()
+
+
 def test_place_of_an_old_format_is_refused_and_left_as_it_is(shop: Shop) -> None:
     url = f"{SMALL}/old"
     environment = f"RESTIC_REPOSITORY={url} RESTIC_PASSWORD_FILE={SECRETS}/backup_near_password"

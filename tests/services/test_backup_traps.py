@@ -72,6 +72,21 @@ def test_backup_that_is_killed_stops_neither_the_next_one_nor_a_prune(shop: Shop
     assert not set(locked) & set(shop.shell(f"ls {FOLDER}/near/locks").output.split())
 
 
+def test_redis_that_makes_its_append_only_log_anew_is_saved_after_that(shop: Shop) -> None:
+    shop.cli("EVAL", "for key = 1, 100 do redis.call('SET', 'slow:' .. key, key) end", "0")
+    shop.cli("CONFIG", "SET", "rdb-key-save-delay", "50000")
+    shop.cli("BGREWRITEAOF")
+    # What has begun stays slow.
+    shop.cli("CONFIG", "SET", "rdb-key-save-delay", "0")
+    shop.cli("SET", "canary", "written meanwhile")
+    assert "aof_rewrite_in_progress:1" in shop.cli("INFO", "persistence")
+    shop.must("ship")
+    shop.cli("SET", "canary", "written later")
+    kept = shop.confirmed("redis")
+    assert shop.cli("GET", "canary") == "written meanwhile"
+    shop.must("discard", kept)
+
+
 def test_redis_with_an_append_only_log_does_not_start_empty_from_a_dump(shop: Shop) -> None:
     shop.cli("SET", "canary", "in the dump")
     shop.must("ship")

@@ -37,7 +37,8 @@ class Pi:
     def __init__(self, engine: DockerClient) -> None:
         """Start all of it."""
         inside = {
-            "files/ddns": "/usr/local/lib/pi-commerce/ddns",
+            "files/ddns/pi_ddns": "/usr/local/lib/pi-commerce/ddns/pi_ddns",
+            "files/common/pi_common": "/usr/local/lib/pi-commerce/ddns/pi_common",
             "files/entrance": "/usr/local/lib/pi-commerce/entrance",
             "tests": "/srv/tests",
         }

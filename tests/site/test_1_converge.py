@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import machine
 import pytest
 
@@ -35,6 +37,30 @@ def test_second_run_changes_nothing(second_run: machine.Finished) -> None:
 def test_a_second_make_up_builds_nothing() -> None:
     output = machine.make("images").output
     assert "building" not in output, output
+
+
+def test_preflight_report_shows_every_row_and_changes_nothing() -> None:
+    report = machine.make("preflight").output
+    assert machine.recap(report)["changed"] == 0
+    rows = [line.strip() for line in report.splitlines() if re.match(r"\s+(pass|warn|refuse) ", line)]
+    shown = {re.sub(r"^(pass|warn|refuse) +", "", row) for row in rows}
+    for check in (
+        *("secrets", "connection", "architecture", "board", "memory", "boot medium", "power supply", "throttling"),
+        *(
+            "firmware settings",
+            "watchdog",
+            "USB disk",
+            "boot program",
+            "network socket",
+            "clock",
+            "clock sync",
+            "free disk",
+        ),
+        # Asked here although nothing has to be fetched any more.
+        *("name server", "image registry", "package mirror"),
+    ):
+        assert any(text.startswith(f"{check} ") for text in shown), f"{check} is missing:\n{report}"
+    assert re.search(r"ready.*: \d+ pass, \d+ warn, 0 refuse", report), report
 
 
 def test_check_mode_sees_no_change() -> None:

@@ -182,8 +182,10 @@ def test_probe_names_the_culprit_and_the_door_that_does_not_answer(
     assert any("4711/tcp (ghost) is declared and does not answer" in line for line in problems), problems
 
 
-# Somebody in the house who tries names and passwords.
-INTRUDE = "for one in $(seq 8); do ssh -o BatchMode=yes -o StrictHostKeyChecking=no -o ConnectTimeout=3 any@{}; done"
+# An intruder asks for nothing and has never met this host, whose key is not what is looked at here.
+OPTIONS = "-o BatchMode=yes -o StrictHostKeyChecking=no -o ConnectTimeout=3"
+# Somebody in the house who tries names and passwords; a ban in the middle of a connection leaves it waiting for ever.
+INTRUDE = f"for one in $(seq 8); do timeout 10 ssh {OPTIONS} any@{{}}; done"
 
 
 def test_who_tries_passwords_is_kept_out_of_the_machine_and_its_containers(outside: probe.Outside) -> None:

@@ -60,12 +60,13 @@ def play(folder: Path, tasks: list[dict[str, Any]], *arguments: str, password: s
 def module(name: str, path: str | None = None, **options: Any) -> dict[str, Any]:
     """The result of a module of this project, with a diff, in a process of its own; `path` replaces PATH for it."""
     script = (
-        f"import sys; sys.path.insert(0, sys.argv[1]); import {name}; "
+        "import sys; sys.path.insert(0, sys.argv[1]); import ansible.module_utils as shared; "
+        f"shared.__path__.append(sys.argv[2]); import {name}; "
         "from ansible.module_utils.testing import patch_module_args; import json\n"
         f"with patch_module_args(json.load(sys.stdin)): {name}.main()"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script, str(ROOT / "plugins/modules")],
+        [sys.executable, "-c", script, str(ROOT / "plugins/modules"), str(ROOT / "plugins/module_utils")],
         input=json.dumps({"_ansible_diff": True, **options}),
         env={**os.environ, **({} if path is None else {"PATH": path})},
         capture_output=True,

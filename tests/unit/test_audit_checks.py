@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import subprocess
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
+import config_txt
 import gather
 import network_state
 import pytest
@@ -17,8 +19,8 @@ from audit_samples import CATALOG, CONTAINER, certificate
 from checks import make
 from checks.base import Check
 from checks.files import Files
-from checks.health import Backup, Certificates, Disk, Heat, Messages
-from checks.host import Clock, Identity, Kernel, Packages, People, Units
+from checks.health import Backup, Certificates, Disk, Heat, Messages, Volumes
+from checks.host import Clock, Firmware, Identity, Kernel, Packages, People, Units, Watchdog
 from checks.network import Firewall
 from checks.services import Containers, Memory
 from declared import CannotRead, Step
@@ -51,6 +53,11 @@ TREE = step(
     purge=["."],
     directories=[{"path": "tls", "mode": "0750"}],
     files=[{"path": "a", "content": "a\n"}, {"path": "s", "secret_content": "x", "mode": "0400", "owner": "999"}],
+)
+WATCHDOG = step(
+    "file_tree",
+    root="/etc/systemd/system.conf.d",
+    files=[{"path": "90.conf", "content": "[Manager]\nRuntimeWatchdogSec=60\n"}],
 )
 SHA_A = "87428fc522803d31065e7bce3cf03fe475096631e5e07bbd7a0fde60c4cf25c7"
 SHA_X = "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881"
@@ -144,6 +151,18 @@ def test_file_drift(before: str, after: str, text: str) -> None:
             "/proc/sys/a/b 1\t2",
             "/proc/sys/a/b 1\t3",
             "a.b: is 1\t3 instead of 1 2",
+        ),
+        (
+            Firmware([step("config_txt_block", root="/board", settings=["dtoverlay=gpio-fan"])]),
+            f"arm_boost=1\n{config_txt.BEGIN}\n[all]\ndtoverlay=gpio-fan\n{config_txt.END}\n",
+            f"arm_boost=1\n{config_txt.BEGIN}\n[all]\ndtoverlay=dwc2\n{config_txt.END}\n",
+            "config.txt: its block of pi-commerce is other than written",
+        ),
+        (
+            Watchdog([WATCHDOG]),
+            "1min\nactive\n60\nBroadcom BCM2835 Watchdog timer",
+            "14s\nactive\n60\nBroadcom BCM2835 Watchdog timer",
+            "systemd feeds it every 14s instead of 60 s",
         ),
         (
             People([step("ansible.builtin.user", **{"name": "ann", "shell": "/bin/bash", "groups": ["sudo"]})]),
@@ -282,6 +301,28 @@ def test_disks(line: str, levels: list[str]) -> None:
     assert [level for level, _ in judged(Disk([COMPOSE]), f"{line}\n{line}")] == levels
 
 
+STORAGE = step(
+    "storage_volumes",
+    layout=[{"name": "cache", "path": "/var/lib/docker", "binds": ["/var/lib/containerd"]}, {"name": "free"}],
+)
+
+
+@pytest.mark.parametrize(
+    ("output", "findings"),
+    [
+        ("/var/lib/docker rw,noatime\n/var/lib/containerd rw", []),
+        ("/var/lib/docker \n/var/lib/containerd rw", ["failing /var/lib/docker: nothing is mounted"]),
+        ("/var/lib/docker rw\n/var/lib/containerd ro,noatime", ["failing /var/lib/containerd: is read-only"]),
+    ],
+)
+def test_volumes(output: str, findings: list[str]) -> None:
+    assert [" ".join(pair) for pair in judged(Volumes([STORAGE]), output)] == findings
+
+
+def test_machine_without_a_disk_for_its_data_is_asked_nothing() -> None:
+    assert Volumes([COMPOSE]).question() == ""
+
+
 @pytest.mark.parametrize(
     ("output", "findings"),
     [
@@ -289,13 +330,60 @@ def test_disks(line: str, levels: list[str]) -> None:
         ("70500\n0", ["warning 70.5 degrees Celsius"]),
         ("82000\n0", ["failing 82.0 degrees Celsius"]),
         ("48199\n4", ["failing throttled"]),
-        ("48199\n10000", ["warning was too little voltage since it was started"]),
+        ("48199\n10000", ["warning too little voltage at some time since it was started"]),
         ("48199\n", ["unknown throttling cannot be read"]),
         ("\n0", ["unknown temperature cannot be read"]),
+        ("48199\n0\nactive", []),
+        ("48199\n0\nfailed", ["failing pi-commerce-thermal is failed: nobody would be told"]),
     ],
 )
 def test_heat(output: str, findings: list[str]) -> None:
     assert [" ".join(pair) for pair in judged(Heat([COMPOSE]), output)] == findings
+
+
+def test_heat_is_asked_of_the_firmware_first_and_of_the_kernel_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check = Heat([COMPOSE])
+    monkeypatch.setattr(check, "value", lambda name: f"{tmp_path}/")
+
+    def asked() -> tuple[float | None, int | None]:
+        return check.read(
+            Answer(0, subprocess.run(["sh", "-c", check.question()], stdout=subprocess.PIPE, text=True).stdout)
+        )
+
+    assert asked() == (None, None)
+    for path, text in (
+        ("sys/class/thermal/thermal_zone0/temp", "48199\n"),
+        ("sys/devices/platform/soc@1/soc@1:firmware/get_throttled", "4\n"),
+        ("usr/bin/vcgencmd", "#!/bin/sh\necho throttled=0x50005\n"),
+    ):
+        (tmp_path / path).parent.mkdir(parents=True)
+        (tmp_path / path).write_text(text)
+    assert asked() == (48.199, 4)
+    (tmp_path / "usr/bin/vcgencmd").chmod(0o755)
+    assert asked() == (48.199, 0x50005)
+
+
+@pytest.mark.parametrize(
+    ("output", "level", "text"),
+    [
+        ("1min\ninactive\n15\nBroadcom", "failing", "watchdog0 is inactive: a machine that hangs"),
+        ("1min\n\n\n", "failing", "watchdog0 is not there, or its driver is not loaded"),
+        ("1min\nactive\n15\nBroadcom", "warning", "the hardware waits for 15 s instead of 60"),
+    ],
+)
+def test_watchdog_that_is_none_is_noticed(output: str, level: str, text: str) -> None:
+    """systemd goes on without one where the driver refuses what it is told, and says so nowhere."""
+    [(found, said)] = judged(Watchdog([WATCHDOG]), output)
+    assert (found, text in said) == (level, True)
+
+
+def test_without_a_watchdog_and_a_fan_nothing_is_asked() -> None:
+    assert (Watchdog([TREE]).question(), Firmware([TREE]).question()) == ("", "")
+    assert judged(Watchdog([TREE]), "") == judged(Firmware([TREE]), "") == []
+    broken = judged(Firmware([step("config_txt_block", root="/", settings=["x"])]), config_txt.BEGIN)
+    assert [level for level, _ in broken] == ["failing"]
 
 
 def test_clock() -> None:

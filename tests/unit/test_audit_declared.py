@@ -28,6 +28,7 @@ DEBIAN_13 = {
     "network": NETWORK,
     "ipv6": True,
     "wireguard_module": True,
+    "kernel": "6.12.0",
 }
 # In a process of its own, as Ansible reads its settings once; prints what each check makes of the plays.
 READ = """
@@ -46,11 +47,14 @@ print(json.dumps({
     "swept": sorted(made["files"].swept),
     "packages": made["packages"].wanted,
     "name": made["identity"].host_name,
+    "places": made["volumes"].places,
     "links": made["identity"].links,
     "kernel": made["kernel"].wanted,
     "people": made["people"].question(),
     "services": made["containers"].stack.catalog["services"],
     "compose": made["containers"].stack.files,
+    "firmware": made["firmware"].settings,
+    "watchdog": made["watchdog"].seconds,
     "databases": [entry["name"] for entry in made["databases"].wanted[0]["databases"]],
     "workflows": [entry["file"] for wanted in made["workflows"].wanted for entry in wanted["workflows"]],
 }))
@@ -109,6 +113,14 @@ def test_machine_that_was_never_set_up_is_told_so(unmade: Path) -> None:
     assert "run site.yml first" in refused.stderr
 
 
+def test_disk_for_the_data_is_looked_at_where_one_is_declared(state: Path) -> None:
+    assert "/etc/pi-commerce/storage/settings.json" not in wanted(state)["files"]
+    found = wanted(state, storage_disk="/dev/disk/by-id/usb-Maker_Disk_1-0:0")
+    assert "/etc/systemd/system/docker.service.d/pi-commerce-storage.conf" in found["files"]
+    assert "lvm2" in found["packages"]
+    assert "/var/lib/docker/volumes" in found["places"]
+
+
 def test_everything_is_read_from_the_plays(state: Path) -> None:
     found = wanted(state)
     paths = set(found["files"])
@@ -154,6 +166,19 @@ def test_what_is_included_while_running_depends_on_the_machine(state: Path) -> N
     source = "/etc/apt/sources.list.d/pi-commerce-docker.sources"
     assert source not in wanted(state)["files"]
     assert source in wanted(state, {**DEBIAN_13, "os_version": "12"})["files"]
+
+
+def test_body_of_the_board_is_looked_at_as_it_is_declared(state: Path) -> None:
+    plain = wanted(state)
+    assert (plain["firmware"], plain["watchdog"], "nut-server" in plain["packages"]) == ([], 0, False)
+    assert plain["packages"]["chrony"]
+    cared_for = wanted(state, thermal_fan="ice_tower", power_watchdog=True, power_ups_driver="usbhid-ups")
+    assert cared_for["firmware"] == ["dtoverlay=gpio-fan,gpiopin=14,temp=55000"]
+    assert cared_for["watchdog"] == 60
+    assert cared_for["packages"]["nut-server"]
+    assert {"/etc/nut/upsmon.conf", "/etc/pi-commerce/power/settings.json"} <= set(cared_for["files"])
+    old = wanted(state, {**DEBIAN_13, "kernel": "6.6.51+rpt-rpi-v8"}, power_watchdog=True)
+    assert old["watchdog"] == 14
 
 
 def test_way_in_from_afar_is_looked_at_where_there_is_one(state: Path) -> None:

@@ -13,7 +13,17 @@ import pytest
 from generator.source import DocsError
 
 # Everything that pages are made from, and the pages.
-SOURCE = ["docs", "files", "inventory", "molecule/images/virtual-pi", "playbooks", "roles", "templates", "site.yml"]
+SOURCE = [
+    "docs",
+    "files",
+    "inventory",
+    "molecule/images/virtual-pi",
+    "ops",
+    "playbooks",
+    "roles",
+    "templates",
+    "site.yml",
+]
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ from pathlib import Path
 import plays
 import pytest
 import scenarios
+from molecule.interpolation import Interpolator, InvalidInterpolation, TemplateWithDefaults
 
 ROOT = plays.ROOT
 
@@ -74,6 +75,18 @@ def test_scenarios_have_tests_and_belong_to_a_role_of_the_site() -> None:
     assert folders == set(scenarios.scenarios())
     for name in folders:
         assert list((ROOT / "molecule" / name / "tests").glob("test_*.py")), name
+
+
+def test_molecule_can_read_every_scenario() -> None:
+    """It takes a dollar sign for the beginning of a variable of its own."""
+    read = Interpolator(TemplateWithDefaults, {}).interpolate
+    for path in sorted((ROOT / "molecule").glob("*/molecule.yml")):
+        if path.parent.name == "shared":
+            continue
+        text = path.read_text()
+        assert read(text) == text.replace("$$", "$"), path
+    with pytest.raises(InvalidInterpolation):
+        read("server$]")
 
 
 def test_role_is_tested_before_those_that_build_on_it() -> None:

@@ -72,6 +72,63 @@ def test_restic_that_cannot_read_the_repository_is_refused(tmp_path: Path, versi
     assert (f"restic {version} of this system is too old" in output) == refused
 
 
+def look(folder: Path, playbook: str, mark: str = "", volume: str = "") -> tuple[int, str]:
+    """What the first play of rebuild.yml, or the one that has the disk, makes of a mark and a volume."""
+    [play] = yaml.safe_load((plays.ROOT / "playbooks" / playbook).read_text())
+    tasks = yaml.safe_load((plays.ROOT / "playbooks/tasks/rebuild_look.yml").read_text())
+    (folder / "mark").write_text(mark)
+    (folder / "volumes" / volume).mkdir(parents=True, exist_ok=True)
+    given = {
+        **play["vars"],
+        "rebuild_mark": str(folder / "mark"),
+        "rebuild_folder": str(folder),
+        "rebuild_volumes": str(folder / "volumes"),
+        "storage_disk": "/dev/disk/by-id/usb-Maker_Disk_1-0:0",
+    }
+    told = {"ansible.builtin.debug": {"msg": "{{ rebuild_state.keys() | sort | join(' ') }}"}}
+    return plays.play(folder, [{**task, "vars": given} for task in [*tasks, told]])
+
+
+@pytest.mark.parametrize("playbook", ["rebuild_begin.yml", "rebuild_disk.yml"])
+def test_machine_without_data_and_one_that_was_cut_off_are_rebuilt(tmp_path: Path, playbook: str) -> None:
+    for mark, known in (("", "begun"), ('{"begun": 1, "restored": {}}', "begun restored")):
+        status, output = look(tmp_path, playbook, mark)
+        assert status == 0, output
+        assert f"msg: {known}\n" in output.replace('"', "")
+
+
+def test_disk_with_a_shop_on_it_is_left_alone(tmp_path: Path) -> None:
+    status, output = look(tmp_path, "rebuild_disk.yml", volume="pi-commerce_postgres_data")
+    assert status != 0
+    for word in ("1-0:0 holds data already (pi-commerce_postgres_data)", "nothing of it was changed", "site.yml"):
+        assert word in " ".join(output.split()), output
+
+
+@pytest.mark.parametrize(
+    ("playbook", "words"),
+    [
+        ("rebuild_begin.yml", ("localhost was rebuilt before", "restore.yml")),
+        ("rebuild_disk.yml", ("/dev/disk/by-id/usb-Maker_Disk_1-0:0 was rebuilt before", "vgremove", "site.yml")),
+    ],
+)
+def test_what_was_rebuilt_is_refused_with_what_to_do_instead(
+    tmp_path: Path, playbook: str, words: tuple[str, ...]
+) -> None:
+    status, output = look(tmp_path, playbook, '{"begun": 1, "finished": 2}')
+    assert status != 0
+    for word in words:
+        assert word in " ".join(output.split()), output
+
+
+def test_disk_that_has_outlived_its_machine_is_looked_at_before_anything_is_fetched_or_written() -> None:
+    """What is on it is newer than any copy. It can be seen once it is mounted, and its mark must not be overwritten."""
+    names = [
+        entry["ansible.builtin.import_playbook"] for entry in yaml.safe_load((plays.ROOT / "rebuild.yml").read_text())
+    ]
+    order = [f"playbooks/{name}.yml" for name in ("host", "rebuild_disk", "rebuild_prepare", "rebuild_data")]
+    assert [name for name in names if name in order] == order
+
+
 def test_rebuilt_machine_gets_all_that_a_new_one_gets() -> None:
     """Whatever the site consists of is part of the rebuild, in the same order."""
 

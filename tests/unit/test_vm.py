@@ -149,11 +149,12 @@ def test_both_virtual_inventories_differ_only_in_what_their_kind_of_machine_need
     container, machine = variables("virtual"), variables("vm")
     different = {key for key in container.keys() | machine.keys() if container.get(key) != machine.get(key)}
     assert different == {
-        *("base_kernel_modules", "base_sysctl", "hardware_root"),
-        *("n8n_start_seconds", "probe_seconds", "stack_wait_seconds"),
+        *("base_kernel_modules", "base_sysctl", "base_sysctl_where_known", "hardware_root"),
+        *("n8n_start_seconds", "probe_seconds", "stack_wait_seconds", "updates_healthy_minutes"),
+        *("power_watchdog", "power_watchdog_seconds"),
     }
     # A machine gets all settings of the role.
-    assert not {"base_kernel_modules", "base_sysctl"} & machine.keys()
+    assert not {"base_kernel_modules", "base_sysctl", "base_sysctl_where_known"} & machine.keys()
 
 
 def test_what_runs_beside_a_machine_is_built_for_this_computer() -> None:

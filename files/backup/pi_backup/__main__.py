@@ -11,16 +11,21 @@ import sys
 import syslog
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
+from contextlib import ExitStack
 from pathlib import Path
 
-from . import alerts, jobs, plan, rebuild, restore, state
+from . import alerts, jobs, plan, rebuild, restore, settle, state
 from .drill import overdue, report, run, settings
 from .engine import Repository
 from .errors import BackupError, Busy, Refused
+from .locks import at_work
 from .plan import Plan
 
 DONE, WRONG, REFUSED, BUSY = 0, 1, 2, 75
+# While they last the machine is not restarted, nor what runs on it.
+MOVING = {"restore", "rebuild", "drill", "discard", "undo"}
+# A restart that was begun ends whoever waits for it.
+LOCK_SECONDS = 10
 
 
 def parser() -> argparse.ArgumentParser:
@@ -41,6 +46,7 @@ def parser() -> argparse.ArgumentParser:
             help="for one that is at it; default: leave this one out",
         )
     verbs.add_parser("status", help="how old what could be restored is; exit code 1 where something is wrong")
+    verbs.add_parser("settle", help="have the databases write down what they hold (pi-commerce-power)")
     snapshots = verbs.add_parser("snapshots", help="list the snapshots of a repository as JSON")
     snapshots.add_argument("repository")
     prune = verbs.add_parser("prune", help="thin out a repository by age (from the admin's side)")
@@ -81,11 +87,12 @@ def say(text: str) -> None:
     print(text, flush=True)
 
 
-def job(known: Plan, name: str, work: Callable[[Plan], list[str]]) -> int:
+def job(known: Plan, name: str, work: Callable[[Plan, float], list[str]], wait: float) -> int:
     """Run a job for cron: its problems on standard error, in the journal and, where they last, to the owner."""
     started, status = time.time(), DONE
     try:
-        problems = work(known)
+        with at_work(wait):
+            problems = work(known, wait)
         status = WRONG if problems else DONE
     except Busy as error:
         state.skipped(known, name)
@@ -153,13 +160,18 @@ def drill(known: Plan, given: argparse.Namespace) -> int:
 def act(known: Plan, given: argparse.Namespace) -> int:
     """Do what was asked for; the exit code."""
     if given.verb == "ship":
-        return job(known, "ship", partial(jobs.ship, wait=given.wait))
+        return job(known, "ship", jobs.ship, given.wait)
     if given.verb == "nightly":
-        return job(known, "nightly", partial(jobs.nightly, wait=given.wait))
+        return job(known, "nightly", jobs.nightly, given.wait)
     if given.verb == "status":
         lines, well = state.table(known)
         say("\n".join(lines))
         return DONE if well else WRONG
+    if given.verb == "settle":
+        problems = settle.settle(known)
+        for problem in problems:
+            print(f"settle: {problem}", file=sys.stderr)
+        return WRONG if problems else DONE
     if given.verb == "snapshots":
         found = Repository(known, given.repository).snapshots()
         say(json.dumps([{**vars(snapshot), "kind": snapshot.kind} for snapshot in found], indent=1))
@@ -187,7 +199,10 @@ def main(words: Sequence[str] | None = None) -> int:
     given = parser().parse_args(words)
     syslog.openlog("pi-commerce-backup")
     try:
-        return act(plan.load(given.plan), given)
+        with ExitStack() as held:
+            if given.verb in MOVING:
+                held.enter_context(at_work(LOCK_SECONDS))
+            return act(plan.load(given.plan), given)
     except Busy as error:
         print(f"{error}; try again later", file=sys.stderr)
         return BUSY
@@ -196,6 +211,10 @@ def main(words: Sequence[str] | None = None) -> int:
         return REFUSED
     except BackupError as error:
         print(f"failed: {error}", file=sys.stderr)
+        return WRONG
+    except OSError as error:
+        # As where the disk with the data is missing: its folder takes no file.
+        print(f"failed: {error.filename}: {error.strerror}: is the disk full, missing or worn out?", file=sys.stderr)
         return WRONG
 
 

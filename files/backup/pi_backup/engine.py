@@ -25,6 +25,7 @@ NO_REPOSITORY, LOCKED, WRONG_PASSWORD = 10, 11, 12
 FORMAT = 2
 # What a disk says, a rest-server whose disk that is, and one that grants only so much.
 FULL = ("no space left on device", "disk quota exceeded", "507 ", "413 ")
+BEGUN = "repository already contains keys"
 ANSWER_SECONDS = 60
 # A clock may be wrong by so much; a snapshot further in the future is none of ours.
 FUTURE_SECONDS = 600
@@ -159,6 +160,11 @@ class Repository:
             WRONG_PASSWORD: f"is not opened by the password in {self.target.password_file}",
         }
         cause = causes.get(error.status, "failed")
+        if BEGUN in error.words:
+            cause = (
+                "has a key and no settings: its making was cut off, or its file `config` was lost. Where there is "
+                "nothing in its folder `snapshots`, empty that place, and the next run makes it"
+            )
         if any(text in error.words for text in FULL):
             cause = "is full: make room there, or thin it out with playbooks/prune.yml"
         return RepositoryError(f"repository {self.name} ({self.shown}) {cause}: {_words(error.words)}", error.status)
@@ -187,8 +193,7 @@ class Repository:
                     f"repository {self.name} ({self.shown}) is gone, yet it was there before: is its disk mounted? If "
                     f"it is lost for good: `pi-commerce-backup forget-repository {self.name}`, the next run makes one"
                 ) from error
-            self.restic("init", f"--repository-version={FORMAT}", seconds=ANSWER_SECONDS)
-            found = self.answer()
+            found = self._made()
         if known and found["id"] != known:
             raise BackupError(
                 f"repository {self.name} ({self.shown}) is another one than before ({found['id'][:8]} instead of "
@@ -202,6 +207,29 @@ class Repository:
             )
         if not known:
             self.remember(id=found["id"], since=time.time())
+
+    def _made(self) -> dict[str, Any]:
+        """Make the repository, unless another run has by now; what it says of itself. Raises BackupError.
+
+        Two that are made in one place spoil each other: each leaves a key to another repository.
+        """
+        with locked(self.plan.folder, f"make-{self.name}", 4 * ANSWER_SECONDS):
+            try:
+                return self.answer()
+            except RepositoryError as error:
+                if error.status != NO_REPOSITORY:
+                    raise
+            self._drop_begun()
+            self.restic("init", f"--repository-version={FORMAT}", seconds=ANSWER_SECONDS)
+            return self.answer()
+
+    def _drop_begun(self) -> None:
+        """Take away the key that is all there is, where the making was cut off in a folder of this machine."""
+        folder = Path(self.target.url)
+        saved = (path for name in ("data", "index", "snapshots") for path in folder.glob(f"{name}/**/*"))
+        if folder.is_absolute() and not any(path.is_file() for path in saved):
+            for key in folder.glob("keys/*"):
+                key.unlink()
 
     def backup(self, paths: Iterable[Path], tags: Sequence[str], excluded: Iterable[str] = ()) -> str:
         """Save the paths as one snapshot; return its id. Raises BackupError when a file could not be read."""

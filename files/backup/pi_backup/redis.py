@@ -24,25 +24,35 @@ def _persistence(container: str, login: str = "", *options: str) -> dict[str, st
     return dict(line.strip().split(":", 1) for line in said.splitlines() if ":" in line)
 
 
-def save(plan: Plan, store: Store, folder: Path) -> tuple[int, int]:
-    """Have the server write its dump, copy it into `folder` and check it; its `keys`. Raises BackupError."""
+def dump(plan: Plan, store: Store, seconds: float = SAVE_SECONDS) -> None:
+    """Have the server write its dump. Raises BackupError."""
     container = container_of(plan, store.service)
     login = f"AUTH {store.user} {plan.secret(store.password_secret)}\n"
 
-    def idle() -> bool:
-        return _persistence(container, login)["rdb_bgsave_in_progress"] == "0"
+    def idle(begun: int) -> bool:
+        """Whether no save is under way, and more than that many were begun so far."""
+        said = _persistence(container, login)
+        return said["rdb_bgsave_in_progress"] == "0" and int(said["rdb_saves"]) > begun
 
     # One that is under way began before the moment that is wanted.
-    wait_until(idle, SAVE_SECONDS, f"{container} ends the save under way")
-    said = inside(container, ["valkey-cli"], text=f"{login}BGSAVE\n", seconds=30)
-    if "Background saving started" not in said:
+    begun = int(_persistence(container, login)["rdb_saves"])
+    wait_until(lambda: idle(-1), seconds, f"{container} ends the save under way")
+    # The server may be making its append-only log anew: it saves after that. One it has begun by itself does as well.
+    said = inside(container, ["valkey-cli"], text=f"{login}BGSAVE SCHEDULE\n", seconds=30)
+    if "Background sav" not in said:
         raise BackupError(f"{container}: does not save: {said.strip()}")
-    wait_until(idle, SAVE_SECONDS, f"{container} has saved")
+    wait_until(lambda: idle(begun), seconds, f"{container} has saved")
     status = _persistence(container, login)["rdb_last_bgsave_status"]
     if status != "ok":
         raise BackupError(
             f"{container}: its save failed ({status}); docker logs {container} says why. Is the disk full?"
         )
+
+
+def save(plan: Plan, store: Store, folder: Path) -> tuple[int, int]:
+    """Have the server write its dump, copy it into `folder` and check it; its `keys`. Raises BackupError."""
+    dump(plan, store)
+    container = container_of(plan, store.service)
     # By a name of its own: the server may put another dump in place at any time.
     volume = volume_path(plan, store.volume)
     held = volume / ".backup.rdb"

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import ipaddress
-import os
 import subprocess
 import sys
 import time
@@ -15,14 +14,17 @@ import urllib.parse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from pi_common import programs
+from pi_common.metrics import Metric, publish, render
+from pi_common.programs import DONE, REFUSED, WRONG
+
 from . import address, settings, state
-from .errors import Busy, DdnsError, Refused, Unseen
+from .errors import DdnsError, Refused, Unseen
 from .providers import Provider, provider
 from .settings import Settings
 from .state import State
 from .web import Web
 
-DONE, WRONG, REFUSED, BUSY = 0, 1, 2, 75
 NOTIFY = "pi-commerce-notify"
 KEY = "ddns"
 # How long a text may need until everybody can read it.
@@ -72,7 +74,7 @@ class Update:
         # Another failure is no end of the first.
         self._tell(code == REFUSED or stale or (code != DONE and self.state.alarmed))
         state.save(self.path, self.state)
-        state.write(self.known.metrics, metrics(self.state), 0o644)
+        publish(self.known.metrics, metrics(self.state))
         return code
 
     def _follow(self) -> None:
@@ -140,14 +142,12 @@ def moment(when: float) -> str:
 
 def metrics(now: State) -> str:
     """How things stand, as Prometheus reads it."""
-    lines = []
-    for name, value, text in (
+    rows = (
         ("confirmed_timestamp_seconds", now.confirmed_at, "When the names were last known to lead here, 0: never."),
         ("sent_timestamp_seconds", now.sent_at, "When the address was last sent, 0: never."),
         ("failures", now.failures, "Failures in a row."),
-    ):
-        lines += [f"# HELP pi_ddns_{name} {text}", f"# TYPE pi_ddns_{name} gauge", f"pi_ddns_{name} {value:.0f}"]
-    return "\n".join(lines) + "\n"
+    )
+    return render(Metric(f"pi_ddns_{name}", text, [({}, value)]) for name, value, text in rows)
 
 
 def status(known: Settings) -> int:
@@ -201,22 +201,7 @@ def visible(web: Web, resolver: str, name: str, value: str) -> None:
 def main(words: Sequence[str] | None = None) -> int:
     """Entry point; the exit code."""
     given = parser().parse_args(words)
-    try:
-        if os.geteuid():
-            raise Refused("is for root only: use sudo")
-        return act(given)
-    except Busy as error:
-        print(f"{error}; try again later", file=sys.stderr)
-        return BUSY
-    except Refused as error:
-        print(f"refused: {error}", file=sys.stderr)
-        return REFUSED
-    except DdnsError as error:
-        print(f"failed: {error}", file=sys.stderr)
-        return WRONG
-    except OSError as error:
-        print(f"failed: {error.filename}: {error.strerror}: is the disk full or worn out?", file=sys.stderr)
-        return WRONG
+    return programs.ended(lambda: act(given))
 
 
 if __name__ == "__main__":

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+
+from pi_common import files
+from pi_common.locks import held
 
 from .errors import Busy, DdnsError, Refused, Unseen
 
@@ -74,29 +74,9 @@ def load(path: Path, now: float) -> State:
 
 def save(path: Path, state: State) -> None:
     """Keep it: whole, or as it was."""
-    write(path, json.dumps(asdict(state), indent=1, sort_keys=True) + "\n", 0o600)
+    files.write_json(path, asdict(state))
 
 
-def write(path: Path, content: str, mode: int) -> None:
-    """Replace a file in one step."""
-    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    temporary = path.with_name(f".new-{path.name}")
-    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "w", encoding="utf-8") as target:
-        target.write(content)
-        target.flush()
-        os.fsync(target.fileno())
-    os.rename(temporary, path)
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> AbstractContextManager[None]:
     """One process at a time. Raises Busy."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError as error:
-        raise Busy(f"{folder}: another process is at work") from error
-    finally:
-        os.close(handle)
+    return held(folder / ".lock", Busy(f"{folder}: another process is at work"))

@@ -6,19 +6,21 @@ Exit codes: 0 done, 1 something went wrong (it says what), 2 refused, 75 another
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import files, journal, report, settings
+from pi_common import programs
+from pi_common.programs import DONE, WRONG
+
+from . import journal, report, settings
 from .errors import Busy, NotifyError, Refused
+from .locks import locked
 from .outbox import Outbox, new
 from .settings import BODY_BYTES, LEVELS, TITLE_CHARACTERS, Settings
 
-DONE, WRONG, REFUSED, BUSY = 0, 1, 2, 75
 # How long --test waits for a run that is at work.
 TEST_SECONDS = 60
 
@@ -103,7 +105,7 @@ def flush(known: Settings) -> int:
     if not Outbox(known).messages():
         return DONE
     try:
-        with files.locked(known.folder, "flush"):
+        with locked(known.folder, "flush"):
             # Takes longer to import than all else: apprise knows a hundred services.
             from .delivery import Flush
 
@@ -123,7 +125,7 @@ def test(known: Settings, *, sending: bool) -> int:
 
     wrong = False
     message = new(LEVELS[0], "test", "This is a test. Nothing has happened.", "", [])
-    with files.locked(known.folder, "flush", TEST_SECONDS):
+    with locked(known.folder, "flush", TEST_SECONDS):
         for name, target in known.targets.items():
             try:
                 service = Service(name, target.url(), known.host)
@@ -156,25 +158,7 @@ def act(known: Settings, given: argparse.Namespace) -> int:
 def main(words: Sequence[str] | None = None) -> int:
     """Entry point; the exit code."""
     given = parser().parse_args(words)
-    try:
-        if os.geteuid():
-            raise Refused("is for root only: use sudo")
-        return act(settings.load(given.settings), given)
-    except Busy as error:
-        print(f"{error}; try again later", file=sys.stderr)
-        return BUSY
-    except Refused as error:
-        print(f"refused: {error}", file=sys.stderr)
-        return REFUSED
-    except NotifyError as error:
-        print(f"failed: {error}", file=sys.stderr)
-        return WRONG
-    except OSError as error:
-        print(
-            f"failed: {error.filename}: {error.strerror}: is the disk full or worn out?",
-            file=sys.stderr,
-        )
-        return WRONG
+    return programs.ended(lambda: act(settings.load(given.settings), given))
 
 
 if __name__ == "__main__":

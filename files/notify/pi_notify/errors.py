@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from pi_common import errors
 
-class NotifyError(Exception):
+
+class NotifyError(errors.PiError):
     """A message cannot be kept."""
 
 
-class Refused(NotifyError):
+class Refused(NotifyError, errors.Refused):
     """What was asked for makes no sense; nothing was kept."""
 
 
-class Busy(NotifyError):
+class Busy(NotifyError, errors.Busy):
     """Another process holds the lock."""

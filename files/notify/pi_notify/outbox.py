@@ -15,8 +15,11 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from . import files, journal
+from pi_common import files
+
+from . import journal
 from .errors import NotifyError
+from .locks import locked
 from .settings import LEVELS, Settings
 
 LOCK_SECONDS = 30
@@ -78,7 +81,7 @@ class Outbox:
     @contextmanager
     def locked(self) -> Iterator[dict[str, Any]]:
         """Hold the lock, with the state to change; it is written back. Raises Busy."""
-        with files.locked(self.settings.folder, "outbox", LOCK_SECONDS):
+        with locked(self.settings.folder, "outbox", LOCK_SECONDS):
             before = self.state()
             state = json.loads(json.dumps(before))
             yield state

@@ -5,7 +5,9 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from . import files
+from pi_common import files
+from pi_common.metrics import publish as export
+
 from .outbox import Outbox
 from .settings import LEVELS, Settings
 
@@ -31,7 +33,7 @@ def publish(settings: Settings) -> None:
     with outbox.locked() as state:
         found = collected(outbox, state)
         files.write_json(settings.folder / "status.json", found)
-        files.write(settings.metrics, metrics(found), mode=0o644)
+        export(settings.metrics, metrics(found))
 
 
 def metrics(found: dict[str, Any]) -> str:

@@ -105,7 +105,8 @@ OPTIONS = "-o BatchMode=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/d
 def attempts(jail: str, times: int) -> tuple[str, tuple[object, ...]]:
     """What the second host does wrong so often."""
     if jail == "sshd":
-        return "bash -c %s", (f"for i in $(seq {times}); do ssh {OPTIONS} intruder@{HERE} true; done; true",)
+        # A ban in the middle of a connection leaves it waiting for ever.
+        return "bash -c %s", (f"for i in $(seq {times}); do timeout 10 ssh {OPTIONS} intruder@{HERE} true; done; true",)
     method, path = ("POST", "rest/login") if jail.endswith("login") else ("GET", "wp-admin/")
     return "python3 -c %s %s %s %s", (ASK, method, f"http://{HERE}:8095/{path}", str(times))
 

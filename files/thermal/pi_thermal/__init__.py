@@ -1,0 +1,1 @@
+"""Temperature, voltage and throttling of the board: read, told, and acted upon."""
