@@ -13,10 +13,10 @@ import images
 import machine
 
 # Everything a run could touch: files and links (enabled units are links) with their change times, mounts, routes,
-# containers, images, volumes.
+# containers, images, volumes. What the machine's own programs note meanwhile is theirs.
 SNAPSHOT = r"""
 find /boot /etc /home /opt /root /srv /usr/local /var/lib/dpkg/status /var/lib/pi-commerce /var/spool/cron \
-  -xdev ! -type d -printf '%p %l %s %C@ %m %u\n' 2>/dev/null | sort
+  -xdev ! -type d ! -path '/var/lib/pi-commerce/*/state.json' -printf '%p %l %s %C@ %m %u\n' 2>/dev/null | sort
 grep -v ' /var/lib/docker\| nsfs ' /proc/mounts
 ip route show
 if command -v docker >/dev/null; then

@@ -99,7 +99,8 @@ def test_files_are_what_the_schema_and_netplan_want(fresh: Fresh, network: str) 
         assert "Valid schema" in told
         assert "eprecat" not in told
     netplan = f"install -D -m 0600 {BOOT}/network-config /tmp/n/etc/netplan/a.yaml; netplan generate --root-dir /tmp/n"
-    assert fresh.shell(netplan).strip() == ""
+    # Nobody to reload: no udev runs in the container.
+    assert fresh.shell(netplan).strip() in ("", "Failed to send reload request: No such file or directory")
     unit = fresh.shell("cat /tmp/n/run/systemd/network/*.network").splitlines()
     chosen = NETWORKS[network]
     assert "Name=e*" in unit
@@ -119,7 +120,7 @@ def test_schema_finds_a_slip_of_the_pen(fresh: Fresh) -> None:
 def test_first_boot_makes_a_machine_that_ansible_can_come_into(fresh: Fresh) -> None:
     fresh.put(written("static"))
     told = fresh.shell(STAGES)
-    assert fresh.shell("cat /home/anna/.ssh/authorized_keys").splitlines() == list(KEYS), told
+    assert sorted(fresh.shell("cat /home/anna/.ssh/authorized_keys").splitlines()) == sorted(KEYS), told
     assert fresh.shell("stat --format '%a %U' /home/anna/.ssh /home/anna/.ssh/authorized_keys").split() == [
         *("700", "anna"),
         *("600", "anna"),

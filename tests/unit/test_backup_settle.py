@@ -17,8 +17,9 @@ case "$*" in
   said=$(cat)
   echo "$said" | grep -v AUTH >> FOLDER/calls
   case "$said" in
-  *BGSAVE*) echo "Background saving started" ;;
-  *) printf 'rdb_bgsave_in_progress:0\\nrdb_last_bgsave_status:ok\\n' ;;
+  *BGSAVE*) echo x >> FOLDER/saves; echo "Background saving started" ;;
+  *) printf 'rdb_saves:%s\\n' "$(cat FOLDER/saves 2>/dev/null | wc -l)"
+    printf 'rdb_bgsave_in_progress:0\\nrdb_last_bgsave_status:ok\\n' ;;
   esac ;;
 esac
 """
