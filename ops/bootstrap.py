@@ -57,7 +57,7 @@ class Reached(NamedTuple):
 
 def by_key(inventory: str, host: str) -> Reached:
     """Come in as Ansible will, by the key alone, and look for what it needs."""
-    look = "command -v python3 || true; sudo --non-interactive true 2>/dev/null && echo sudo"
+    look = "command -v python3; sudo --non-interactive true 2>/dev/null && echo sudo"
     done = subprocess.run(
         [
             *("ansible", host, "--inventory", inventory, "--module-name", "ansible.builtin.raw"),

@@ -35,6 +35,8 @@ for name in systemctl shutdown; do
   chmod 0755 /usr/local/sbin/$name
 done
 """
+# A stage ends with a warning's code where something, such as the kernel's host name, is not a container's to change.
+# What came of it is judged by each test.
 STAGES = """
 for stage in "init --local" init "modules --mode=config" "modules --mode=final"; do
   timeout 120 cloud-init $stage || true

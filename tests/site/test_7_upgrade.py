@@ -20,7 +20,7 @@ ORDER = {
 
 
 def push(instruction: str) -> None:
-    """Put an image made from the shop's own Redis into the registry; the machine itself keeps none of that name."""
+    """Put an image made from the shop's own Redis into the registry; the machine keeps what it has of that name."""
     own = images()["redis"]
     machine.pi(
         f"set -e\nprintf 'FROM {own}\\n{instruction}\\n' | docker build --quiet --tag upgrade-test - >/dev/null\n"

@@ -87,6 +87,7 @@ def test_hot_afternoon_is_told_acted_upon_and_over_once_each(host: Host, setting
     limits = settings["celsius"]
     root = settings["root"]
     since = host.check_output("date '+%Y-%m-%d %H:%M:%S'")
+    # The journal is asked by full seconds.
     time.sleep(1)
     host.check_output("systemctl stop pi-commerce-thermal.service")
     seen = []
