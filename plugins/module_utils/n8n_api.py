@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import http.client
 import json
+import secrets
 import time
 from email.message import Message
 from types import TracebackType
 from typing import Any, NamedTuple
 
-# n8n ties a session to this header: any value does, as long as it stays the same.
-_BROWSER = {"browser-id": "pi-commerce"}
 _KEY_LABEL = "pi-commerce"
 _LOGIN_PAUSE = 60
 _SCOPES = {
@@ -87,6 +86,9 @@ class OwnerSession:
         """
         self._n8n, self._email, self._password, self._seconds = n8n, email, password, seconds
         self._scopes = sorted({scope for verb in verbs for scope in _SCOPES.get(verb, [])})
+        # n8n ties a session to this header. Another one each time: apart from it, two logins of one second get the same
+        # cookie, and who has logged out with it has made it void.
+        self._browser = {"browser-id": f"pi-commerce-{secrets.token_hex(8)}"}
         self._cookie: dict[str, str] = {}
         self._key: dict[str, Any] = {}
 
@@ -103,7 +105,7 @@ class OwnerSession:
                 f"n8n refused the login of its owner {self._email} ({reply.status}: {reply.message}); check the"
                 " owner's e-mail address and password, and that the owner has no two-factor login"
             )
-        self._cookie = {**_BROWSER, "cookie": cookie}
+        self._cookie = {**self._browser, "cookie": cookie}
         if self._scopes:
             key = {
                 "label": _KEY_LABEL,
@@ -126,7 +128,7 @@ class OwnerSession:
 
     def _login(self) -> Reply:
         login = {"emailOrLdapLoginId": self._email, "password": self._password}
-        return self._n8n.call("POST", "/rest/login", _BROWSER, login)
+        return self._n8n.call("POST", "/rest/login", self._browser, login)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

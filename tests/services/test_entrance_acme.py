@@ -120,6 +120,11 @@ class Pi:
         """The one in force."""
         return x509.load_pem_x509_certificates(self.shell(f"cat {PROXY}/tls/cert.pem").encode())[0]
 
+    def proof(self, name: str) -> str:
+        """What everybody can read of the proof that a name is ours."""
+        question = f"https://127.0.0.1:8443/dns-query?name=_acme-challenge.{name}"
+        return self.shell(f"curl --silent --show-error --cacert {FOLDER}/dns.pem '{question}'")
+
     def issuer(self) -> str:
         """Who vouches for it."""
         return self.certificate().issuer.rfc4514_string()
@@ -148,8 +153,7 @@ def test_certificate_is_issued_put_into_force_and_renewed_before_it_ends(pi: Pi,
     assert pi.shell(f"stat -c '%a %u' {PROXY}/tls/key.pem {PROXY}/tls/cert.pem") == "400 101\n444 101\n"
     reloads = pi.shell(f"cat {FOLDER}/reloads")
     # Nothing of the proof is left to be read by others.
-    question = f"https://127.0.0.1:8443/dns-query?name=_acme-challenge.{NAMES[provider]}"
-    assert "Answer" not in pi.shell(f"curl --silent --show-error --cacert {FOLDER}/dns.pem '{question}'")
+    assert "Answer" not in pi.proof(NAMES[provider])
     # Nothing is due.
     assert pi.shell("pi-commerce-entrance renew") == ""
     assert pi.certificate().serial_number == first.serial_number
@@ -162,6 +166,17 @@ def test_certificate_is_issued_put_into_force_and_renewed_before_it_ends(pi: Pi,
     assert pi.certificate().serial_number != first.serial_number
     assert "Pebble" in pi.issuer()
     assert pi.shell(f"cat {FOLDER}/reloads") == reloads + "\n"
+
+
+def test_proof_may_begin_with_a_dash(pi: Pi) -> None:
+    """One in 64 does; no option is meant."""
+    pi.configure("duckdns")
+    pi.shell("pi-commerce-entrance apply")
+    hook, name = f"{PRIVATE}/acme/hook.sh", NAMES["duckdns"]
+    pi.shell(f"{hook} deploy_challenge {name} unused -0proof")
+    assert "-0proof" in pi.proof(name)
+    pi.shell(f"{hook} clean_challenge {name} unused -0proof")
+    assert "Answer" not in pi.proof(name)
 
 
 def test_authority_that_is_away_leaves_what_is_there(pi: Pi) -> None:

@@ -16,8 +16,8 @@ PATIENCE = 900
 HOOK = """#!/bin/sh
 # Written by pi-commerce-entrance. dehydrated calls it with what is to be proven: HOOK deploy_challenge NAME FILE TEXT.
 case $1 in
-  deploy_challenge) exec pi-commerce-ddns present --wait "_acme-challenge.$2" "$4" ;;
-  clean_challenge) exec pi-commerce-ddns absent "_acme-challenge.$2" "$4" ;;
+  deploy_challenge) exec pi-commerce-ddns present --wait -- "_acme-challenge.$2" "$4" ;;
+  clean_challenge) exec pi-commerce-ddns absent -- "_acme-challenge.$2" "$4" ;;
 esac
 """
 
