@@ -28,8 +28,8 @@ def around(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Neighbours]:
 
 
 @pytest.fixture
-def queue(around: Neighbours) -> Iterator[Box]:
-    """The queue as on the Pi, but with less patience."""
+def queue(around: Neighbours, request: pytest.FixtureRequest) -> Iterator[Box]:
+    """The queue as on the Pi, but with less patience; a parameter is more of its environment."""
     around.sql(FORGET)
     around.control(media=[], calls=[], trouble=[], containers={}, rate=0)
     environment = {
@@ -37,6 +37,7 @@ def queue(around: Neighbours) -> Iterator[Box]:
         "POSTING_SWEEP_SECONDS": "1",
         "POSTING_LEASE_SECONDS": "5",
         "RES_OPTIONS": "timeout:1 attempts:1",
+        **getattr(request, "param", {}),
     }
     box = around.box("handler", IMAGE, None, environment)
     try:
@@ -87,6 +88,20 @@ def test_redis_gives_the_queue_no_more_than_it_needs(around: Neighbours, queue: 
     for words in FORBIDDEN:
         assert "NOPERM" in redis(around, words), words
     redis(around, "ACL LOG RESET", "default")
+
+
+@pytest.mark.parametrize("queue", [{"POSTING_SILENCE_SECONDS": "10"}], indirect=True, ids=["ten seconds"])
+def test_queue_whose_scheduler_has_died_ends(around: Neighbours, queue: Box) -> None:
+    """So that Docker starts it again; it is the container's first process, which the kernel guards from itself."""
+    # Longer than that, and it lives: its own rounds are what it hears.
+    time.sleep(12)
+    [scheduler] = queue.tool("cat", "/proc/1/task/1/children").split()
+    queue.tool("python", "-c", f"import os; os.kill({scheduler}, 9)")
+    assert queue.container.wait(timeout=40)["StatusCode"] == 1
+    assert "nothing was heard of the scheduler for 10 s" in queue.container.logs().decode()
+    queue.start()
+    post = around.due(STORES[0], "after the silence")
+    wait_until(lambda: around.state(post)["status"] == "published", 60, "it is published")
 
 
 def test_killed_at_random_nothing_is_lost_and_nothing_doubled(around: Neighbours, queue: Box) -> None:

@@ -42,6 +42,7 @@ class Config:
     lease_seconds: float
     unsure_seconds: float
     sweep_seconds: float
+    silence_seconds: float
     graph_url: str
     zone: ZoneInfo
     confidence: float
@@ -74,6 +75,7 @@ class Config:
             lease_seconds=_number(get("POSTING_LEASE_SECONDS", "300"), "POSTING_LEASE_SECONDS", 1, 3600),
             unsure_seconds=_number(get("POSTING_UNSURE_SECONDS", "60"), "POSTING_UNSURE_SECONDS", 0, 3600),
             sweep_seconds=_number(get("POSTING_SWEEP_SECONDS", "60"), "POSTING_SWEEP_SECONDS", 1, 120),
+            silence_seconds=_number(get("POSTING_SILENCE_SECONDS", "300"), "POSTING_SILENCE_SECONDS", 5, 3600),
             **_read(document, tokens, settings),
         )
 
