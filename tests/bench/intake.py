@@ -1,7 +1,7 @@
 """How many webhooks a second are on the disk and answered, beside a bare INSERT ... COMMIT of the same PostgreSQL.
 
-`make bench WHAT=intake` starts PostgreSQL, Redis, a consumer and the webhook handler (containers of its own; processes
-of this computer where INTAKE_PROGRAMS and INTAKE_REDIS say where they are) and measures in turns:
+`make bench WHAT=intake` starts PostgreSQL, Redis, a consumer and the webhook handler in containers of its own, and
+measures in turns:
 
 - bare: pgbench, one INSERT of the same body a transaction, with 1, 8 and 32 clients; the best of them counts
 - intake: 64 connections that send signed webhooks as fast as they are answered

@@ -1,7 +1,6 @@
 """The webhook handler with its real neighbours, each of which can be killed and started again.
 
-As containers, hardened as on the Pi, the handler from its own image. Where INTAKE_PROGRAMS names a folder with the
-programs of PostgreSQL and INTAKE_REDIS a redis-server, they are processes of this computer instead.
+As containers on a network of their own, hardened as on the Pi, the handler from its own image.
 """
 
 from __future__ import annotations
@@ -9,18 +8,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
-import pwd
 import secrets
-import shutil
-import signal
-import socket
-import subprocess
-import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import asyncpg
 import docker
@@ -65,115 +57,9 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-class Part(Protocol):
-    """One program."""
-
-    def address(self) -> tuple[str, int] | None:
-        """Where it listens; None while it does not."""
-
-    def start(self) -> None:
-        """Start it, also again."""
-
-    def kill(self) -> None:
-        """End it as a power cut does."""
-
-    def remove(self) -> None:
-        """End it for good."""
-
-    def run(self, *words: str) -> tuple[int, str]:
-        """Run the handler's program once more with other arguments; exit code and output."""
-
-    def tool(self, *words: str) -> str:
-        """The output of a program that lies beside it, such as PostgreSQL's pgbench."""
-
-    def psql(self, script: str, **variables: str) -> str:
-        """The output of psql, as the superuser, with a script on its standard input."""
-
-    def resident_mib(self) -> float:
-        """Memory that it has in use."""
-
-
 def psql_words(variables: Mapping[str, str]) -> list[str]:
     given = [word for name, value in variables.items() for word in ("-v", f"{name}={value}")]
     return ["psql", "-XAtq", "-v", "ON_ERROR_STOP=1", *given, "-U", "postgres", "-d", "shop"]
-
-
-class Process:
-    """A process of this computer, with all that it starts."""
-
-    def __init__(self, command: Sequence[str], port: int, environment: Mapping[str, str], user: str | None) -> None:
-        self._command, self._port, self._user = list(command), port, user
-        self._environment = {**os.environ, **environment}
-        self._process: subprocess.Popen[bytes] | None = None
-        self.start()
-
-    def start(self) -> None:
-        identity: dict[str, Any] = {}
-        if self._user and os.getuid() == 0:
-            identity = {"user": self._user, "group": pwd.getpwnam(self._user).pw_gid, "extra_groups": []}
-        self._process = subprocess.Popen(
-            ["nice", "-n", os.environ.get("INTAKE_NICE", "0"), *self._command],
-            env=self._environment,
-            start_new_session=True,
-            stdout=None if os.environ.get("INTAKE_SHOW") else subprocess.DEVNULL,
-            stderr=None if os.environ.get("INTAKE_SHOW") else subprocess.DEVNULL,
-            **identity,
-        )
-
-    def address(self) -> tuple[str, int] | None:
-        try:
-            socket.create_connection(("127.0.0.1", self._port), timeout=1).close()
-        except OSError:
-            return None
-        return "127.0.0.1", self._port
-
-    @property
-    def pid(self) -> int:
-        assert self._process
-        return self._process.pid
-
-    def kill(self) -> None:
-        if not self._process:
-            return
-        pid = self._process.pid
-        with contextlib.suppress(OSError):
-            # PostgreSQL's are in no group of its own, and it does not start beside those that are left.
-            children = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-            os.killpg(pid, signal.SIGKILL)
-            for child in children:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(child, signal.SIGKILL)
-        self._process.wait()
-
-    def remove(self) -> None:
-        self.kill()
-
-    def run(self, *words: str) -> tuple[int, str]:
-        done = subprocess.run(
-            [*self._command, *words], env=self._environment, capture_output=True, text=True, timeout=30, check=False
-        )
-        return done.returncode, done.stdout + done.stderr
-
-    def tool(self, *words: str, given: str = "") -> str:
-        program = Path(os.environ["INTAKE_PROGRAMS"]) / words[0]
-        nice = ["nice", "-n", os.environ.get("INTAKE_NICE", "0")]
-        done = subprocess.run(
-            [*nice, str(program), *words[1:]],
-            env={**os.environ, "PGPASSWORD": PASSWORD, "PGHOST": "127.0.0.1", "PGPORT": str(self._port)},
-            input=given,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    def psql(self, script: str, **variables: str) -> str:
-        return self.tool(*psql_words(variables), given=script)
-
-    def resident_mib(self) -> float:
-        [line] = [text for text in Path(f"/proc/{self.pid}/status").read_text().splitlines() if "VmRSS" in text]
-        return int(line.split()[1]) / 1024
 
 
 class Box:
@@ -221,22 +107,40 @@ class Box:
 
 
 class Parts:
-    """PostgreSQL with the shop's schema, Redis, a consumer and the handler."""
+    """PostgreSQL with the shop's schema, Redis, a consumer and the handler, on a network of their own."""
 
-    def __init__(self, folder: Path, settings: Mapping[str, Any], environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, engine: DockerClient, folder: Path, settings: Mapping[str, Any], environment: Mapping[str, str]
+    ) -> None:
         self._folder, self._settings, self._more = folder, settings, environment
-        self.parts: dict[str, Part] = {}
+        self.parts: dict[str, Box] = {}
         # With the users as they are shipped, so that what they may do is what is tried.
         names = ("admin", "backup", "rate_limiter", "webhook_handler", "posting_queue")
         acl = folder / "users.acl"
         acl.write_text(users(**{f"redis_{name}_password": PASSWORD for name in names}))
         acl.chmod(0o644)
+        folder.chmod(0o755)
+        self.engine = engine
+        self._name = f"pi-commerce-test-{secrets.token_hex(4)}"
+        self._network = engine.networks.create(self._name, internal=True, labels=LABELS)
+        postgres = {
+            "environment": {"POSTGRES_PASSWORD": PASSWORD},
+            "user": "999:999",
+            "tmpfs": {"/var/run/postgresql": "uid=999,gid=999", "/tmp": ""},
+            "shm_size": "128m",
+        }
+        # The data lies in a volume of the image: it outlives a kill.
+        self.add("postgres", self.box("postgres", image_of(engine, "postgres"), None, **postgres))
+        wait_until(lambda: self._answers(), 60, "PostgreSQL is ready")
+        redis = ["valkey-server", "--dir", "/data", "--appendonly", "yes", "--save", "", "--aclfile", "/users.acl"]
+        options = {"user": "999:1000", "volumes": {str(folder / "users.acl"): {"bind": "/users.acl", "mode": "ro"}}}
+        self.add("redis", self.box("redis", image_of(engine, "valkey"), redis, **options))
 
     def host(self, name: str) -> tuple[str, int]:
         """Where the others find a part."""
-        raise NotImplementedError
+        return f"{self._name}-{name}", PORTS[name]
 
-    def add(self, name: str, part: Part, seconds: float = 60) -> Part:
+    def add(self, name: str, part: Box, seconds: float = 60) -> Box:
         self.parts[name] = part
         wait_until(lambda: part.address() is not None, seconds, f"{name} listens")
         return part
@@ -286,103 +190,12 @@ class Parts:
             path.write_text(content)
             path.chmod(0o644)
 
-    def remove(self) -> None:
-        for part in reversed(self.parts.values()):
-            part.remove()
-
-
-class LocalParts(Parts):
-    """Processes on loopback ports."""
-
-    def __init__(self, folder: Path, settings: Mapping[str, Any], environment: Mapping[str, str]) -> None:
-        super().__init__(folder, settings, environment)
-        self._ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
-        programs = Path(os.environ["INTAKE_PROGRAMS"])
-        data = folder / "postgres"
-        data.mkdir()
-        folder.chmod(0o755)
-        user = "postgres" if os.getuid() == 0 else None
-        if user:
-            shutil.chown(data, user, user)
-            # The folders above it are the test's alone.
-            for above in folder.parents:
-                if str(above).startswith("/tmp/pytest"):
-                    above.chmod(0o755)
-        (folder / "password").write_text(PASSWORD)
-        (folder / "password").chmod(0o644)
-        made = [str(programs / "initdb"), "-D", str(data), "-U", "postgres", "-A", "scram-sha-256"]
-        pwfile = f"--pwfile={folder / 'password'}"
-        subprocess.run([*made, pwfile], check=True, capture_output=True, user=user)
-        port = str(self._ports["postgres"])
-        server = [str(programs / "postgres"), "-D", str(data), "-p", port, "-k", str(data), "-c", "max_connections=60"]
-        self.add("postgres", Process(server, self._ports["postgres"], {}, user))
-        self.add(
-            "redis",
-            Process(
-                [
-                    os.environ["INTAKE_REDIS"],
-                    *("--port", str(self._ports["redis"]), "--bind", "127.0.0.1", "--dir", str(folder)),
-                    *("--appendonly", "yes", "--save", "", "--aclfile", str(folder / "users.acl")),
-                ],
-                self._ports["redis"],
-                {},
-                None,
-            ),
-        )
-
-    def host(self, name: str) -> tuple[str, int]:
-        return "127.0.0.1", self._ports[name]
-
-    def start(self, weak: float) -> None:
-        self.write_settings()
-        consumer = {"EFFECTS": self.dsn(), "HOST": "127.0.0.1", "PORT": str(self._ports["consumer"]), "WEAK": str(weak)}
-        python = [sys.executable]
-        self.add("consumer", Process([*python, str(CONSUMER)], self._ports["consumer"], consumer, None))
-        environment = {
-            **self.handler_environment(str(self._folder)),
-            "WEBHOOK_HOST": "127.0.0.1",
-            "WEBHOOK_PORT": str(self._ports["handler"]),
-            "PYTHONPATH": str(SOURCE),
-        }
-        handler = Process([*python, "-m", "webhook_handler"], self._ports["handler"], environment, None)
-        self.add("handler", handler)
-
-
-class BoxedParts(Parts):
-    """Containers on a network of their own."""
-
-    def __init__(
-        self, engine: DockerClient, folder: Path, settings: Mapping[str, Any], environment: Mapping[str, str]
-    ) -> None:
-        super().__init__(folder, settings, environment)
-        folder.chmod(0o755)
-        self.engine = engine
-        self._name = f"pi-commerce-test-{secrets.token_hex(4)}"
-        self._network = engine.networks.create(self._name, internal=True, labels=LABELS)
-        postgres = {
-            "environment": {"POSTGRES_PASSWORD": PASSWORD},
-            "user": "999:999",
-            "tmpfs": {"/var/run/postgresql": "uid=999,gid=999", "/tmp": ""},
-            "shm_size": "128m",
-        }
-        # The data lies in a volume of the image: it outlives a kill.
-        self.add("postgres", self.box("postgres", image_of(engine, "postgres"), None, **postgres))
-        wait_until(lambda: self._answers(), 60, "PostgreSQL is ready")
-        redis = ["valkey-server", "--dir", "/data", "--appendonly", "yes", "--save", "", "--aclfile", "/users.acl"]
-        options = {"user": "999:1000", "volumes": {str(folder / "users.acl"): {"bind": "/users.acl", "mode": "ro"}}}
-        self.add("redis", self.box("redis", image_of(engine, "valkey"), redis, **options))
-
     def _answers(self) -> bool:
-        box = self.parts["postgres"]
-        assert isinstance(box, Box)
-        return bool(box.container.exec_run(["pg_isready", "-qh", "127.0.0.1"]).exit_code == 0)
+        return bool(self.parts["postgres"].container.exec_run(["pg_isready", "-qh", "127.0.0.1"]).exit_code == 0)
 
     def box(self, name: str, image: str, command: list[str] | None, **options: Any) -> Box:
         """A container on this network; it listens where PORTS says."""
         return Box(self.engine, image, PORTS[name], command, name=f"{self._name}-{name}", network=self._name, **options)
-
-    def host(self, name: str) -> tuple[str, int]:
-        return f"{self._name}-{name}", PORTS[name]
 
     def start(self, weak: float) -> None:
         self.write_settings()
@@ -402,11 +215,12 @@ class BoxedParts(Parts):
         self.add("handler", self.box("handler", IMAGE, None, environment=environment, **ours))
 
     def remove(self) -> None:
-        super().remove()
+        for part in reversed(self.parts.values()):
+            part.remove()
         self._network.remove()
 
 
-def revive(part: Part, seconds: float = 60) -> None:
+def revive(part: Box, seconds: float = 60) -> None:
     """Start a part that was killed, and again where it could not yet, as Docker's restart policy does."""
     deadline = time.monotonic() + seconds
     part.start()
@@ -418,13 +232,6 @@ def revive(part: Part, seconds: float = 60) -> None:
         part.kill()
         part.start()
     raise AssertionError(f"{part} did not come back within {seconds} s")
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [held.getsockname()[1] for held in sockets]
 
 
 AfterFirst = Callable[[Any], Awaitable[None]]
@@ -473,13 +280,9 @@ def database(
     settings: Mapping[str, Any] = SETTINGS,
     environment: Mapping[str, str] | None = None,
     after_first: AfterFirst | None = None,
-) -> Iterator[LocalParts | BoxedParts]:
+) -> Iterator[Parts]:
     """PostgreSQL with the schema, and Redis."""
-    parts: LocalParts | BoxedParts
-    if "INTAKE_PROGRAMS" in os.environ:
-        parts = LocalParts(folder, settings, environment or {})
-    else:
-        parts = BoxedParts(docker.from_env(), folder, settings, environment or {})
+    parts = Parts(docker.from_env(), folder, settings, environment or {})
     try:
         wait_until(lambda: _migrated(parts, after_first), 60, "the schema is applied")
         yield parts

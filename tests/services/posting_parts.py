@@ -12,9 +12,8 @@ from typing import Any
 
 import httpx
 import psycopg
-import pytest
 import rate_limiter_server
-from intake_parts import PASSWORD, ROOT, Box, BoxedParts, database
+from intake_parts import PASSWORD, ROOT, Box, Parts, database
 from posting_queue.config import Account, Config
 from posting_queue.limiter import RateLimiterClient
 from posting_queue.publisher import Publisher
@@ -53,7 +52,7 @@ FROM shop.stores WHERE name = %(store)s RETURNING id
 class Neighbours:
     """All of them, in containers on a network of their own."""
 
-    def __init__(self, parts: BoxedParts, folder: Path) -> None:
+    def __init__(self, parts: Parts, folder: Path) -> None:
         self.parts, self._folder = parts, folder
         self._stores = itertools.cycle(ACCOUNTS)
         # The processes of the containers have other users than this one.
@@ -221,8 +220,6 @@ def publish_once(config: Config, post: int) -> None:
 def neighbours(folder: Path) -> Iterator[Neighbours]:
     """All of them, up; nothing stays behind."""
     with database(folder) as parts:
-        if not isinstance(parts, BoxedParts):
-            pytest.skip("the posting queue is tried with containers only")
         rate_limiter_server.build_image(parts.engine)
         build_service(parts.engine, SOURCE, IMAGE)
         yield Neighbours(parts, folder)
