@@ -71,6 +71,20 @@ def test_what_is_due_goes_out_by_itself(around: Neighbours, queue: Box) -> None:
     assert redis(around, "LLEN celery.posting") == "0\n"
 
 
+def test_queue_waits_for_its_tables(around: Neighbours, queue: Box) -> None:
+    """They are made when all services run, and those are waited for until they are healthy."""
+    post = around.due(STORES[0], "before the tables")
+    around.sql("ALTER SCHEMA shop RENAME TO elsewhere")
+    try:
+        # A round that is under way ends.
+        time.sleep(2)
+        queue.tool("rm", "/tmp/alive")
+        wait_until(lambda: alive(queue), 20, "it is healthy without")
+    finally:
+        around.sql("ALTER SCHEMA elsewhere RENAME TO shop")
+    wait_until(lambda: around.state(post)["status"] == "published", 60, "it is published")
+
+
 def test_a_post_goes_out_in_the_second_of_its_place(around: Neighbours, queue: Box) -> None:
     number = around.post(STORES[0], "on time")
     around.sql(

@@ -16,6 +16,7 @@ import httpx
 from celery import Celery
 from celery.schedules import crontab
 from celery.signals import worker_ready
+from psycopg.errors import InvalidSchemaName, UndefinedTable
 
 from .config import Config
 from .limiter import RateLimiterClient
@@ -98,11 +99,15 @@ class Queue:
     def sweep(self) -> None:
         """Give drafts their places, and have published what is due."""
         self._heard = time.monotonic()
-        with Store(self._config) as store:
-            self.plan(store, datetime.now(UTC))
-            store.release()
-            for post in store.due():
-                self._publish.apply_async((post,), expires=600)
+        try:
+            with Store(self._config) as store:
+                self.plan(store, datetime.now(UTC))
+                store.release()
+                for post in store.due():
+                    self._publish.apply_async((post,), expires=600)
+        except (UndefinedTable, InvalidSchemaName):
+            # A shop's first start: tables are made when all its services run.
+            _log.warning("there are no tables yet, so nothing is due")
         self._config.alive.touch()
 
     def plan(self, store: Store, now: datetime) -> None:
