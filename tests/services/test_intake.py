@@ -23,6 +23,19 @@ from intake_parts import ADMIN, PASSWORD, SECRETS, SETTINGS, Parts, revive, runn
 from waiting import wait_until
 
 BEARER = {"authorization": f"Bearer {ADMIN}"}
+# The service with a mistake in what hands events on.
+BROKEN = """
+import sys
+from webhook_handler import delivery
+from webhook_handler.__main__ import main
+
+async def run(self):
+    raise RuntimeError("planted")
+
+delivery.Delivery.run = run
+sys.argv = ["webhook_handler"]
+sys.exit(main())
+"""
 Address = tuple[str, int]
 
 
@@ -475,6 +488,15 @@ def test_a_lock_on_the_inbox_is_a_503_and_later_a_200(parts: Parts, address: Add
         thread.join()
     wait_until(lambda: send(address, call).status == 200, 20, "it is taken")
     assert len(sql(parts, "SELECT FROM inbox WHERE event_id = $1", call.headers["webhook-id"])) == 1
+
+
+def test_service_that_can_hand_nothing_on_any_more_ends(parts: Parts) -> None:
+    """And is started again, rather than taking in what nobody gets."""
+    handler = parts.parts["handler"].container
+    code, told = handler.exec_run(["timeout", "30", "python", "-c", BROKEN], environment={"WEBHOOK_PORT": "3999"})
+    assert code != 124, "it went on"
+    assert "stopped by a mistake of its own" in told.decode()
+    assert "planted" in told.decode()
 
 
 def test_memory_stays_small(parts: Parts) -> None:
