@@ -19,6 +19,7 @@ from posting_parts import FORGET, Neighbours, neighbours, publish_once
 from posting_provider import TROUBLE
 from posting_queue.config import Account, Config
 from posting_queue.limiter import RateLimiterClient
+from posting_queue.publisher import Publisher
 from posting_queue.store import Store
 from posting_queue.tasks import Queue
 from posting_queue.tracking import Tracker
@@ -170,7 +171,9 @@ def test_a_container_that_came_to_nothing_is_made_again(around: Neighbours, acco
     assert len(around.media(f"lost: {lost}")) == 1
 
 
-def test_who_was_overtaken_publishes_nothing(around: Neighbours, account: Account) -> None:
+def test_who_was_overtaken_publishes_nothing(
+    around: Neighbours, account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """An attempt that stood still for longer than it had the post prepares a container, and leaves it at that."""
     post = around.due(account.store, "overtaken")
     config = around.config(POSTING_LEASE_SECONDS="1")
@@ -180,6 +183,10 @@ def test_who_was_overtaken_publishes_nothing(around: Neighbours, account: Accoun
         assert slow.claim(post) is None
         time.sleep(1.1)
         assert around.publish(post, config)["status"] == "published"
+        # It wakes up with what it has claimed, and goes on.
+        monkeypatch.setattr(slow, "claim", lambda number: job)
+        with around.limiter() as limiter, httpx.Client(timeout=1, trust_env=False) as client:
+            Publisher(config, slow, limiter, client).publish(post)
         assert not slow.keep_container(job, "17000000999")
         slow.put_off(job, 5, "too late", failed=True)
         slow.give_up(job, "too late")
