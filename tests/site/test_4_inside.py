@@ -20,7 +20,7 @@ NEIGHBOURS = {
         ("proxy", "n8n"),
         ("proxy", "rate_limiter"),
         *(("webhook_handler", name) for name in ("postgres", "redis", "rate_limiter", "posting_queue", "n8n", "proxy")),
-        *(("posting_queue", name) for name in ("postgres", "redis", "rate_limiter", "n8n")),
+        *(("posting_queue", name) for name in ("postgres", "redis", "rate_limiter", "n8n", "proxy")),
     )
 }
 TARGETS = (

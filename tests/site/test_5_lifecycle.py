@@ -128,7 +128,7 @@ def test_everything_is_back_after_a_restart() -> None:
     machine.make("restart")
     # n8n registers its webhooks one after the other.
     wait_until(lambda: status("/webhook/health-echo?token=restart") == 200, 240, "n8n answers")
-    wait_until(lambda: status("/webhook/order-intake", {}) == 422, 240, "n8n looks at orders")
+    wait_until(lambda: status("/webhook/order-intake", {}) == 403, 240, "n8n looks at orders")
     assert machine.order(ORDER).json()["status"] == "duplicate"
     assert kept()
     after = machine.playbook("site.yml")
