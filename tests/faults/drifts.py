@@ -144,7 +144,7 @@ DRIFTS = [
         "sed -i 's/^MaxAuthTries .*/MaxAuthTries 100/' /etc/ssh/sshd_config.d/10-pi-commerce.conf\n"
         "echo 'PasswordAuthentication yes' >> /etc/ssh/sshd_config.d/10-pi-commerce.conf\n"
         "systemctl reload ssh",
-        restored="sshd -T | grep -qx 'maxauthtries 4'"
+        restored="sshd -T | grep -qx 'maxauthtries 3'"
         " && ! grep -q 'PasswordAuthentication yes' /etc/ssh/sshd_config.d/10-pi-commerce.conf",
     ),
     Drift(

@@ -73,7 +73,7 @@ CHANGES = {
     "docker_log_max_size": "11m",
     "rate_limiter_policies": {"instagram": {"limit": 99, "window_seconds": 60}},
     "services_memory": {"n8n": "1300M"},
-    "ssh_max_auth_tries": 3,
+    "ssh_max_auth_tries": 2,
 }
 CHANGED_RUN = [
     Point(SSH, "session", step=("subprocess.Popen", "systemctl reload ssh", 1)),
@@ -290,7 +290,7 @@ def test_change_of_a_running_machine_that_is_cut_off_is_made_good(story: Story, 
     assert sorted({place.split(":")[0] for place in found}) == CHANGED, found
     assert after["leftovers"] == []
     assert pi.order(order)["status"] == "duplicate"
-    assert "maxauthtries 3" in after["shared"]["ssh"]
+    assert "maxauthtries 2" in after["shared"]["ssh"]
     # The engine, too, runs with what its file says.
     pi.shell("test /run/docker.pid -nt /etc/docker/daemon.json")
 

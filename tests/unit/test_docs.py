@@ -142,13 +142,13 @@ REFUSED = [
     ),
     (
         "roles/ssh/meta/argument_specs.yml",
-        "default: 4",
+        "default: 3",
         "default: 5",
-        r"roles/ssh/.*: ssh_max_auth_tries has the default 5, but defaults/main\.yml says 4",
+        r"roles/ssh/.*: ssh_max_auth_tries has the default 5, but defaults/main\.yml says 3",
     ),
     (
         "roles/ssh/meta/argument_specs.yml",
-        "default: 4",
+        "default: 3",
         "choices: [4]",
         r"roles/ssh/.*: ssh_max_auth_tries must have either a default or required",
     ),

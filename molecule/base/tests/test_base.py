@@ -99,6 +99,22 @@ def test_what_packages_open_is_closed_again(host: Host) -> None:
     assert host.file("/etc/cron.daily").mode == 0o700
 
 
+def test_settings_of_accounts_and_the_banner_come_back_once(host: Host) -> None:
+    """A package brings its own files again; what they say of other things stays."""
+    kept = "/etc/login.defs /etc/issue /var/lib/pi-commerce/hardening/issue"
+    host.check_output(f"tar --create --file /run/molecule.tar {kept}")
+    try:
+        host.check_output("printf 'PASS_MIN_DAYS 0\\nUID_MIN 1000\\n' >/etc/login.defs && echo Debian >/etc/issue")
+        host.check_output("pi-commerce-harden && pi-commerce-harden")
+        settings = host.file("/etc/login.defs").content_string.splitlines()
+        assert settings[:2] == ["#pi-commerce PASS_MIN_DAYS 0", "UID_MIN 1000"]
+        assert [line for line in settings if line.startswith("PASS_MIN_DAYS")] == ["PASS_MIN_DAYS 1"]
+        assert "private" in host.file("/etc/issue").content_string
+        assert host.file("/var/lib/pi-commerce/hardening/issue").content_string == "Debian\n"
+    finally:
+        host.check_output("tar --extract --file /run/molecule.tar --directory / && rm /run/molecule.tar")
+
+
 def test_unwanted_service_is_switched_off_whenever_it_comes(host: Host, scenario: str) -> None:
     if not scenario.endswith("-alternative"):
         return

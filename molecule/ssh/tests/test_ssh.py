@@ -19,6 +19,8 @@ def test_settings_are_in_force(host: Host, variables: dict[str, Any]) -> None:
     assert found["permitemptypasswords"] == "no"
     assert found["x11forwarding"] == "no"
     assert found["maxauthtries"] == str(variables["ssh_max_auth_tries"])
+    tunnels = "yes" if variables["ssh_forwarding"] else "no"
+    assert (found["allowtcpforwarding"], found["allowstreamlocalforwarding"]) == (tunnels, tunnels)
     assert found["passwordauthentication"] == ("yes" if variables["ssh_password_login"] else "no")
     assert found["kbdinteractiveauthentication"] == "no"
 
