@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import json
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -178,8 +179,9 @@ class Neighbours:
         return int(row[0])
 
     def due(self, store: str, caption: str, **fields: object) -> int:
-        """A post that is to be published now."""
-        number = self.post(store, caption, status="scheduled", scheduled_at="2026-01-01 00:00Z", **fields)
+        """A post that is to be published now: not so late that it would wait for the next place."""
+        at = datetime.now(UTC) - timedelta(minutes=1)
+        number = self.post(store, caption, status="scheduled", scheduled_at=at, **fields)
         with Store(self.config()) as queue:
             queue.release()
         return number

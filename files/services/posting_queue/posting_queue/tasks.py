@@ -163,9 +163,21 @@ class Queue:
         self._sweep.apply_async(expires=55)
 
     def _watch(self) -> None:
-        """The scheduler has died, or Redis is away for good: Docker starts what ends."""
+        """A scheduler that has died does not come back by itself: Docker starts what ends."""
         while (left := self._heard + self._config.silence_seconds - time.monotonic()) > 0:
-            time.sleep(left)
+            time.sleep(min(left, self._config.silence_seconds / 10))
+            # Without Redis nobody can be heard, and a start would not help.
+            if not self._redis_answers():
+                self._heard = time.monotonic()
         _log.critical("nothing was heard of the scheduler for %.0f s", self._config.silence_seconds)
         # Not by a signal: the kernel keeps those of a container's own from its first process.
         os._exit(1)
+
+    def _redis_answers(self) -> bool:
+        try:
+            with self.app.connection_for_write() as connection:
+                connection.ensure_connection(max_retries=1, interval_start=0, timeout=5)
+        except Exception as error:
+            _log.warning("Redis: %s", error)
+            return False
+        return True
