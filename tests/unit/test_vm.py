@@ -151,7 +151,7 @@ def test_both_virtual_inventories_differ_only_in_what_their_kind_of_machine_need
     assert different == {
         *("base_kernel_modules", "base_sysctl", "base_sysctl_where_known", "hardware_root"),
         *("n8n_start_seconds", "probe_seconds", "stack_wait_seconds", "updates_healthy_minutes"),
-        *("power_watchdog", "power_watchdog_seconds"),
+        *("guard_seconds", "power_watchdog", "power_watchdog_seconds"),
     }
     # A machine gets all settings of the role.
     assert not {"base_kernel_modules", "base_sysctl", "base_sysctl_where_known"} & machine.keys()

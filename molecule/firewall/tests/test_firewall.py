@@ -67,6 +67,10 @@ def test_exactly_what_is_declared_answers(decoys: None, variables: dict[str, Any
     assert {port: answers(port) for port in expected(variables)} == expected(variables)
 
 
+def test_unit_that_starts_it_runs_before_any_restart(host: Host) -> None:
+    assert host.check_output("systemctl is-active ufw.service; systemctl is-enabled ufw.service") == "active\nenabled"
+
+
 @pytest.mark.parametrize(
     "command",
     [
