@@ -18,6 +18,7 @@ import asyncpg
 import docker
 from docker import DockerClient
 from redis_server import LABELS, address_of, build_service, image_of, start_container, users
+from requests.exceptions import ReadTimeout
 from waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -79,7 +80,8 @@ class Box:
             return None
 
     def kill(self) -> None:
-        with contextlib.suppress(docker.errors.APIError):
+        # Where the process ended by itself at that moment, Docker 20.10 may never answer; that it ended is asked below.
+        with contextlib.suppress(docker.errors.APIError, ReadTimeout):
             self.container.kill("SIGKILL")
         self.container.wait(timeout=20)
 
