@@ -105,13 +105,13 @@ def test_redis_gives_the_queue_no_more_than_it_needs(around: Neighbours, queue: 
     redis(around, "ACL LOG RESET", "default")
 
 
-# Celery's own steps towards a Redis that is back are ten seconds by then: fewer would not tell the two apart.
-IMPATIENT = pytest.mark.parametrize("queue", [{"POSTING_SILENCE_SECONDS": "20"}], indirect=True, ids=["20 seconds"])
-
-
 def age(box: Box) -> float:
     """The seconds since it was started."""
     return (datetime.now(UTC) - datetime.fromisoformat(box.container.attrs["State"]["StartedAt"])).total_seconds()
+
+
+# Celery's own steps towards a Redis that is back are ten seconds by then: fewer would not tell the two apart.
+IMPATIENT = pytest.mark.parametrize("queue", [{"POSTING_SILENCE_SECONDS": "20"}], indirect=True, ids=["20 seconds"])
 
 
 @IMPATIENT
@@ -126,6 +126,21 @@ def test_queue_waits_for_redis(around: Neighbours, queue: Box) -> None:
     queue.container.reload()
     assert queue.container.attrs["State"]["Running"]
     assert "nothing was heard" not in queue.container.logs().decode()
+
+
+def test_queue_goes_on_where_redis_went_while_all_its_hands_were_full(around: Neighbours, queue: Box) -> None:
+    """What it could not acknowledge must not count as work that it still has."""
+    server = around.parts.parts["redis"]
+    around.control(trouble=[["publish", "hang_after"]] * 2)
+    posts = [around.due(store, "while Redis goes") for store in STORES[:2]]
+    wait_until(lambda: sum(call["trouble"] != "" for call in around.control()["calls"]) == 2, 30, "both are published")
+    server.kill()
+    wait_until(lambda: queue.container.logs().count(b"Server disconnected") >= 2, 30, "neither got an answer")
+    ended = age(queue)
+    wait_until(lambda: age(queue) > ended + 4, 10, "neither could be acknowledged")
+    revive(server)
+    posts.append(around.due(STORES[2], "after Redis"))
+    wait_until(lambda: all(around.state(post)["status"] == "published" for post in posts), 60, "all are published")
 
 
 @IMPATIENT

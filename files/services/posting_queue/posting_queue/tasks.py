@@ -44,7 +44,8 @@ class Queue:
             task_ignore_result=True,
             task_acks_late=True,
             accept_content=["json"],
-            worker_prefetch_multiplier=1,
+            # No limit: what cannot be acknowledged, because Redis went, would fill it for ever, and nothing more be taken.
+            worker_prefetch_multiplier=0,
             worker_enable_remote_control=False,
             worker_hijack_root_logger=False,
             broker_connection_retry_on_startup=True,
