@@ -21,7 +21,17 @@ from intake_bad import KINDS, Bad
 from intake_calls import SENDERS, Answer, Call, custom, meta, request, send, shopify, shopify_order, stripe
 from intake_parts import ADMIN, PASSWORD, SECRETS, SETTINGS, Parts, revive, running
 from waiting import wait_until
+from webhook_handler.database import CLAIM
 
+# 20,000 events of 5,000 orders.
+WAITING = """
+WITH came AS (
+    INSERT INTO shop.inbox (store_id, endpoint, event_id, topic, order_key)
+    SELECT (SELECT min(id) FROM shop.stores), 'backlog', number::text, 'order', (number % 5000)::text
+    FROM generate_series(1, 20000) AS number RETURNING id, store_id, order_key
+)
+INSERT INTO shop.outbox (store_id, inbox_id, consumer, order_key) SELECT store_id, id, 'nobody', order_key FROM came
+"""
 BEARER = {"authorization": f"Bearer {ADMIN}"}
 # The service with a mistake in what hands events on.
 BROKEN = """
@@ -338,6 +348,26 @@ def test_events_of_one_order_stay_in_sequence_and_delay_no_other(parts: Parts, a
     assert [
         row["event"] for row in sql(parts, "SELECT event FROM effects WHERE order_key = $1 ORDER BY place", order)
     ] == sent
+
+
+def test_how_much_waits_does_not_slow_who_takes_some_of_it(parts: Parts) -> None:
+    """Not even where most of it waits for an earlier one: only the index is asked which that is."""
+
+    async def plan() -> str:
+        connection = await asyncpg.connect(parts.dsn(), server_settings={"shop.store": "*"})
+        try:
+            # Never committed: who hands events on does not see it.
+            await connection.execute("BEGIN")
+            await connection.execute(WAITING)
+            await connection.execute("ANALYZE shop.outbox")
+            rows = await connection.fetch(f"EXPLAIN {CLAIM}", "nobody", 8, 60.0)
+        finally:
+            await connection.close()
+        return "\n".join(row[0] for row in rows)
+
+    shown = asyncio.run(plan())
+    assert "Index Scan using outbox_due" in shown, shown
+    assert "using outbox_sequence" in shown, shown
 
 
 def test_what_was_given_up_lets_the_next_of_its_order_pass(parts: Parts, address: Address) -> None:

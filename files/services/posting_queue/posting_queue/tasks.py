@@ -44,7 +44,7 @@ class Queue:
             task_ignore_result=True,
             task_acks_late=True,
             accept_content=["json"],
-            # No limit: what cannot be acknowledged, because Redis went, would fill it for ever, and nothing more be taken.
+            # No limit: what cannot be acknowledged, because Redis went, would fill one for ever, and nothing be taken.
             worker_prefetch_multiplier=0,
             worker_enable_remote_control=False,
             worker_hijack_root_logger=False,

@@ -45,14 +45,14 @@ SELECT id, endpoint, event_id FROM stored
 
 # An event waits while an earlier one of its order is not settled. Whoever takes one has it for $3 seconds; when he
 # dies, it is due again.
-_CLAIM = """
+CLAIM = """
 UPDATE shop.outbox SET attempts = attempts + 1, next_at = now() + make_interval(secs => $3)
 FROM (
     SELECT due.id FROM shop.outbox AS due
     WHERE due.state = 'pending' AND due.consumer = $1 AND due.next_at <= now() AND NOT EXISTS (
         SELECT FROM shop.outbox AS earlier
         WHERE earlier.state = 'pending' AND earlier.consumer = due.consumer AND earlier.store_id = due.store_id
-            AND earlier.order_key = due.order_key AND due.order_key <> '' AND earlier.id < due.id)
+            AND earlier.order_key = due.order_key AND earlier.order_key <> '' AND earlier.id < due.id)
     ORDER BY due.next_at, due.id LIMIT $2 FOR UPDATE SKIP LOCKED
 ) AS chosen, shop.inbox
 WHERE outbox.id = chosen.id AND inbox.id = outbox.inbox_id
@@ -241,7 +241,7 @@ class Database:
     async def claim(self, consumer: str, most: int, seconds: float) -> list[Mapping[str, Any]]:
         """Take up to ``most`` events that are due, for ``seconds``."""
         async with self.connection() as connection:
-            rows = await connection.fetch(_CLAIM, consumer, most, seconds)
+            rows = await connection.fetch(CLAIM, consumer, most, seconds)
         return sorted(rows, key=lambda row: int(row["id"]))
 
     async def settle(self, outcomes: Sequence[Outcome]) -> Sequence[None]:
