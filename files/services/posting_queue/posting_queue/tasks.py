@@ -44,8 +44,8 @@ class Queue:
             task_ignore_result=True,
             task_acks_late=True,
             accept_content=["json"],
-            # No limit: what cannot be acknowledged, because Redis went, would fill one for ever, and nothing be taken.
-            worker_prefetch_multiplier=0,
+            # What cannot be acknowledged, because Redis went, keeps its place: with two of them all would soon be gone.
+            worker_prefetch_multiplier=50,
             worker_enable_remote_control=False,
             worker_hijack_root_logger=False,
             broker_connection_retry_on_startup=True,
