@@ -44,15 +44,16 @@ SELECT id, endpoint, event_id FROM stored
 """
 
 # An event waits while an earlier one of its order is not settled. Whoever takes one has it for $3 seconds; when he
-# dies, it is due again.
+# dies, it is due again. Not by NOT EXISTS: a PostgreSQL that has not counted its rows yet would compare each with all.
 CLAIM = """
 UPDATE shop.outbox SET attempts = attempts + 1, next_at = now() + make_interval(secs => $3)
 FROM (
     SELECT due.id FROM shop.outbox AS due
-    WHERE due.state = 'pending' AND due.consumer = $1 AND due.next_at <= now() AND NOT EXISTS (
-        SELECT FROM shop.outbox AS earlier
+    WHERE due.state = 'pending' AND due.consumer = $1 AND due.next_at <= now() AND (
+        SELECT earlier.id FROM shop.outbox AS earlier
         WHERE earlier.state = 'pending' AND earlier.consumer = due.consumer AND earlier.store_id = due.store_id
-            AND earlier.order_key = due.order_key AND earlier.order_key <> '' AND earlier.id < due.id)
+            AND earlier.order_key = due.order_key AND earlier.order_key <> '' AND earlier.id < due.id
+        ORDER BY earlier.id LIMIT 1) IS NULL
     ORDER BY due.next_at, due.id LIMIT $2 FOR UPDATE SKIP LOCKED
 ) AS chosen, shop.inbox
 WHERE outbox.id = chosen.id AND inbox.id = outbox.inbox_id
