@@ -26,7 +26,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "services"))
+import machine
+
+sys.path += [str(machine.ROOT / folder) for folder in ("tests/services", "molecule/shared", "plugins/module_utils")]
 
 import intake_calls
 import intake_parts
