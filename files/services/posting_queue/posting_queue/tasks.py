@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import threading
-import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,6 +29,8 @@ QUEUE = "celery.posting"
 # A post that is later than this waits for the next place.
 LATE_MINUTES = 120
 _PLAN_DAYS = 28
+# So often is looked, in the time that may pass in silence, whether it is Redis that is away.
+_LOOKS = 10
 
 
 class Queue:
@@ -37,7 +38,7 @@ class Queue:
 
     def __init__(self, config: Config) -> None:
         self._config = config
-        self._heard = time.monotonic()
+        self._heard = threading.Event()
         self.app = Celery("posting_queue", broker=config.broker, set_as_current=False)
         self.app.conf.update(
             task_default_queue=QUEUE,
@@ -99,7 +100,7 @@ class Queue:
 
     def sweep(self) -> None:
         """Give drafts their places, and have published what is due."""
-        self._heard = time.monotonic()
+        self._heard.set()
         try:
             with Store(self._config) as store:
                 self.plan(store, datetime.now(UTC))
@@ -165,11 +166,12 @@ class Queue:
 
     def _watch(self) -> None:
         """A scheduler that has died does not come back by itself: Docker starts what ends."""
-        while (left := self._heard + self._config.silence_seconds - time.monotonic()) > 0:
-            time.sleep(min(left, self._config.silence_seconds / 10))
+        silent = 0
+        while silent < _LOOKS:
+            heard = self._heard.wait(self._config.silence_seconds / _LOOKS)
+            self._heard.clear()
             # Without Redis nobody can be heard, and a start would not help.
-            if not self._redis_answers():
-                self._heard = time.monotonic()
+            silent = 0 if heard or not self._redis_answers() else silent + 1
         _log.critical("nothing was heard of the scheduler for %.0f s", self._config.silence_seconds)
         # Not by a signal: the kernel keeps those of a container's own from its first process.
         os._exit(1)
