@@ -45,7 +45,7 @@ def patient(engine: DockerClient, redis: RedisServer, tmp_path: Path) -> Iterato
     waits = {"REDIS_TIMEOUT": "10"}
     server = RateLimiter(engine, redis, tmp_path, policies=policies, password=redis.limiter_password, environment=waits)
     try:
-        server.wait()
+        server.ready()
         yield server
     finally:
         server.remove()
@@ -227,6 +227,6 @@ def test_a_restart_of_the_limiter_keeps_the_count(limiter: RateLimiter, tenant: 
     limiter.container.reload()
     assert limiter.container.attrs["State"]["ExitCode"] == 0, limiter.log()
     limiter.container.start()
-    limiter.wait()
+    limiter.ready()
     with limiter.client() as client:
         assert client.check("five_an_hour", tenant, 0)["remaining"] == 1

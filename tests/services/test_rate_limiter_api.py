@@ -17,11 +17,17 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from limiter_harness import config_for
 from limiter_process import LimiterProcess
 from local_redis import LocalRedis
 from rate_limiter import http_front, questions
+from rate_limiter.api import _MAX_KNOWN, Api
 from rate_limiter.client import RateLimiterClient, RateLimiterError
+from rate_limiter.http_front import Request
+from rate_limiter.limiter import Limiter
+from rate_limiter.metrics import Metrics
 from rate_limiter.openapi import document
+from rate_limiter.policies import read_policies
 from rate_limiter_server import POLICIES, Answer, Client
 from schemathesis.checks import CheckFunction
 from waiting import wait_until
@@ -146,9 +152,15 @@ def test_policies_follow_their_file(local_redis: LocalRedis, tmp_path: Path) -> 
     try:
         client = process.client()
         client.check("five_an_hour", "reload", 5)
+        assert client.check("five_an_hour", "reload")["allowed"] is False
+        assert client.ask("gemini").status == 200
+        client.check("five_an_hour", "reload-many", 5)
+        many = [{"api": "five_an_hour", "key": "reload-many"}]
+        assert post(client, "/v1/checks", checks=many)["allowed"] is False
         process.write({"policies": {"five_an_hour": {"limit": 6, "window_seconds": 3600}, "new": POLICIES["gemini"]}})
         wait_until(lambda: client.ask("new").status == 200, 5, "the new policies are in force")
         assert client.check("five_an_hour", "reload")["allowed"] is True
+        assert post(client, "/v1/checks", checks=many)["allowed"] is True
         assert client.ask("gemini").status == 404
         process.write({"policies": {"five_an_hour": {"limit": 0, "window_seconds": 3600}}})
         wait_until(lambda: client.metrics()["rate_limiter_reload_errors_total"] == 1, 5, "bad ones are noticed")
@@ -158,6 +170,24 @@ def test_policies_follow_their_file(local_redis: LocalRedis, tmp_path: Path) -> 
         assert listed["five_an_hour"]["windows"] == [{"algorithm": "log", "limit": 6, "window_seconds": 3600}]
     finally:
         process.stop()
+
+
+def test_of_many_questions_only_so_many_are_kept(local_redis: LocalRedis) -> None:
+    policies = read_policies({"policies": POLICIES})
+    # Never started: each is answered at once, by 503.
+    api = Api(Limiter(config_for(local_redis)), policies, Metrics(policies), {})
+
+    def ask(key: str) -> None:
+        body = json.dumps({"api": "gemini", "key": key}).encode()
+        api.handle(Request("POST", "/v1/check", b"", b"", body, True))
+
+    ask("short")
+    assert api._known_question.cache_info().currsize == 1
+    ask("\u00e9" * 100)
+    assert api._known_question.cache_info().currsize == 1, "one of more than 512 bytes is kept"
+    for number in range(_MAX_KNOWN + 10):
+        ask(f"tenant-{number}")
+    assert api._known_question.cache_info().currsize == _MAX_KNOWN
 
 
 def test_with_callers_a_token_is_needed(local_redis: LocalRedis, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -35,6 +36,9 @@ async def _serve(server: Server) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
+    # What is loaded by now stays: to look through it again and again would hold checks up for milliseconds.
+    gc.collect()
+    gc.freeze()
     await server.start()
     _log.info("version %s, port %d, limits of %s", __version__, server.port, ", ".join(server.apis))
     await stopped.wait()

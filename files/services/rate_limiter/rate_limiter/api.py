@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import hmac
 import json
@@ -25,6 +26,10 @@ UNAVAILABLE_RETRY_AFTER = 1
 # A wait grows by a random part of up to base * 2^attempt seconds.
 BACKOFF_BASE = 0.5
 BACKOFF_CAP = 60.0
+# Questions and lists of them that are not read again, and how long each is at most.
+_MAX_KNOWN = 4096
+_MAX_KNOWN_LISTS = 256
+_MAX_KNOWN_BYTES = 512
 # What needs no token, because machines ask it: whether it is well, and what it counts.
 _OPEN = frozenset({"/health", "/metrics", "/openapi.json"})
 
@@ -37,6 +42,19 @@ class Refusal(Exception):
     def __init__(self, response: Response) -> None:
         """Answer this."""
         self.response = response
+
+
+class _Told(msgspec.Struct, omit_defaults=True):
+    """What a caller is told of one check; openapi.py describes it."""
+
+    api: str
+    limit: int
+    allowed: bool
+    remaining: int
+    reset_in: float | None
+    retry_after: float | None
+    degraded: bool = False
+    shadow: bool = False
 
 
 class Api:
@@ -63,13 +81,18 @@ class Api:
             "/metrics": {"GET": self._render_metrics},
             "/openapi.json": {"GET": self._document},
         }
-        self._heads: dict[tuple[Window, ...], tuple[bytes, list[str]]] = {}
+        # What stands in front of the numbers of each window.
+        self._heads: dict[tuple[Window, ...], list[bytes]] = {}
+        self._known_question = functools.lru_cache(_MAX_KNOWN)(self._question)
+        self._known_questions = functools.lru_cache(_MAX_KNOWN_LISTS)(self._questions)
 
     def use(self, policies: Mapping[str, Policy]) -> None:
         """Other policies are in force from now on."""
         self._policies = policies
         self._metrics.know(policies)
         self._heads.clear()
+        self._known_question.cache_clear()
+        self._known_questions.cache_clear()
         self._limiter.changed(policies)
 
     def handle(self, request: Request) -> Answer:
@@ -112,20 +135,25 @@ class Api:
     # Checks.
 
     def _check_body(self, request: Request) -> Answer:
+        # Callers put the same questions again and again.
+        read = self._known_question if len(request.body) <= _MAX_KNOWN_BYTES else self._question
+        return self._check(*read(request.body))
+
+    def _question(self, body: bytes) -> tuple[questions.Check, Ask]:
         try:
-            asked = questions.check_fast(request.body)
+            asked = questions.check_fast(body)
         except questions.NOT_FAST:
-            asked = questions.Check(**questions.from_json(request.body, questions.CHECK))
-        return self._check(asked)
+            asked = questions.Check(**questions.from_json(body, questions.CHECK))
+        return asked, self._ask(asked)
 
     def _check_query(self, request: Request) -> Answer:
-        return self._check(questions.Check(**questions.from_query(request.query)))
+        asked = questions.Check(**questions.from_query(request.query))
+        return self._check(asked, self._ask(asked))
 
-    def _check(self, asked: questions.Check) -> Answer:
-        policy = self._policies.get(asked.api)
-        if policy is None or asked.scopes:
-            policy = self._policy(asked.api, asked.scopes)
-        ask = Ask(policy, asked.key or "", asked.cost, asked.scopes)
+    def _ask(self, asked: questions.Check) -> Ask:
+        return Ask(self._policy(asked.api, asked.scopes), asked.key or "", asked.cost, asked.scopes)
+
+    def _check(self, asked: questions.Check, ask: Ask) -> Answer:
         if not ask.plain:
             return self._judge(ask, asked)
         later = Later()
@@ -155,17 +183,19 @@ class Api:
         return Response(status, _encode(_told(ask.policy.api, decision, wait)), head)
 
     def _checks(self, request: Request) -> Answer:
+        read = self._known_questions if len(request.body) <= _MAX_KNOWN_BYTES else self._questions
+        return self._judge_all(*read(request.body))
+
+    def _questions(self, body: bytes) -> tuple[list[Ask], bool]:
         try:
-            asked = questions.checks_fast(request.body)
+            asked = questions.checks_fast(body)
         except questions.NOT_FAST:
-            asked = questions.checks_from_json(request.body)
-        asks = []
-        for number, one in enumerate(asked.checks):
-            policy = self._policies.get(one.api)
-            if policy is None or one.scopes:
-                policy = self._policy(one.api, one.scopes, f"checks[{number}].")
-            asks.append(Ask(policy, one.key or "", one.cost, one.scopes))
-        return self._judge_all(asks, asked.all_or_none)
+            asked = questions.checks_from_json(body)
+        asks = [
+            Ask(self._policy(one.api, one.scopes, f"checks[{number}]."), one.key or "", one.cost, one.scopes)
+            for number, one in enumerate(asked.checks)
+        ]
+        return asks, asked.all_or_none
 
     async def _judge_all(self, asks: list[Ask], together: bool) -> Response:
         try:
@@ -191,23 +221,24 @@ class Api:
 
     def _head(self, api: str, decision: Decision) -> bytes:
         """RateLimit headers of the IETF draft (draft-ietf-httpapi-ratelimit-headers)."""
-        known = self._heads.get(decision.windows)
-        if known is None:
+        fronts = self._heads.get(decision.windows)
+        if fronts is None:
             names = [f'"{api}{window.name and "/" + window.name}"' for window in decision.windows]
             policy = ", ".join(
                 f"{name};q={window.limit}" + (f";w={window.window_seconds}" if window.window_seconds else "")
                 for name, window in zip(names, decision.windows, strict=True)
             )
-            known = f"ratelimit-policy: {policy}\r\nratelimit: ".encode(), names
-            self._heads[decision.windows] = known
-        if len(known[1]) == 1:
-            free, reset = decision.left[0]
-            return b"%b%b;r=%d;t=%d\r\n" % (known[0], known[1][0].encode(), free, -(-reset // 1_000_000))
-        limits = [
-            f"{name};r={free};t={-(-reset // 1_000_000)}"
-            for name, (free, reset) in zip(known[1], decision.left, strict=True)
+            fronts = [f", {name};r=".encode() for name in names]
+            fronts[0] = f"ratelimit-policy: {policy}\r\nratelimit: {names[0]};r=".encode()
+            self._heads[decision.windows] = fronts
+        if len(fronts) == 1:
+            [(free, reset)] = decision.left
+            return b"%b%d;t=%d\r\n" % (fronts[0], free, -(-reset // 1_000_000))
+        parts = [
+            b"%b%d;t=%d" % (front, free, -(-reset // 1_000_000))
+            for front, (free, reset) in zip(fronts, decision.left, strict=True)
         ]
-        return known[0] + ", ".join(limits).encode() + b"\r\n"
+        return b"".join(parts) + b"\r\n"
 
     # Starts, reports.
 
@@ -308,20 +339,17 @@ def load_callers(path: Path) -> dict[str, str]:
     return found
 
 
-def _told(api: str, decision: Decision, wait: int | None) -> dict[str, Any]:
-    answer = {
-        "api": api,
-        "limit": decision.limit,
-        "allowed": decision.allowed,
-        "remaining": decision.remaining,
-        "reset_in": _seconds(decision.reset_in),
-        "retry_after": _seconds(wait),
-    }
-    if decision.degraded:
-        answer["degraded"] = True
-    if decision.refused:
-        answer["shadow"] = True
-    return answer
+def _told(api: str, decision: Decision, wait: int | None) -> _Told:
+    return _Told(
+        api,
+        decision.limit,
+        decision.allowed,
+        decision.remaining,
+        _seconds(decision.reset_in),
+        _seconds(wait),
+        decision.degraded,
+        decision.refused,
+    )
 
 
 def _seconds(microseconds: int | None) -> float | None:

@@ -194,30 +194,35 @@ class Connection(asyncio.Protocol):
         path, _, query = self._url.partition(b"?")
         request = Request(method, path.decode("latin-1"), query, self._authorization, b"".join(self._body), keep_alive)
         self._begin()
+        if self.answering is None and not self.stuck and not self._queue:
+            self._handle(request)
+            return
         self._queue.append(request)
         if len(self._queue) > _AHEAD:
             self._refuse(error(400, f"more than {_AHEAD} requests were sent ahead"))
-        elif self.answering is None and not self.stuck:
-            self._next()
 
     # Answering.
 
     def _next(self) -> None:
         while self._queue and self.answering is None and not self.stuck:
-            request = self._queue.popleft()
-            if isinstance(request, Response):
-                self._write(request, False)
+            waiting = self._queue.popleft()
+            if isinstance(waiting, Response):
+                self._write(waiting, False)
                 return
-            answer = self.front.handle(request)
-            if isinstance(answer, Later) and answer.response:
-                answer = answer.response
-            if isinstance(answer, Response):
-                self._write(answer, request.keep_alive)
-            elif isinstance(answer, Later):
+            self._handle(waiting)
+
+    def _handle(self, request: Request) -> None:
+        answer = self.front.handle(request)
+        if isinstance(answer, Later):
+            if answer.response is None:
                 answer.tell = functools.partial(self._answered, request.keep_alive)
                 self.answering = answer
-            else:
-                self.answering = self.front.loop.create_task(self._wait(answer, request.keep_alive))
+                return
+            answer = answer.response
+        if isinstance(answer, Response):
+            self._write(answer, request.keep_alive)
+        else:
+            self.answering = self.front.loop.create_task(self._wait(answer, request.keep_alive))
 
     async def _wait(self, answer: Coroutine[Any, Any, Response], keep_alive: bool) -> None:
         try:

@@ -15,7 +15,7 @@ import msgspec
 from msgspec.structs import replace
 
 from .config import Config
-from .link import Link, Unavailable
+from .link import Link, Question, Unavailable
 from .mirror import MIRRORS, BlockMirror, Clock, Mirror
 from .policies import Policy, Window
 
@@ -26,20 +26,26 @@ _MAX_MIRRORS = 20_000
 _MAX_DENIALS = 10_000
 _PUSH_SECONDS = 0.25
 _NO_SCOPES: Mapping[str, str] = {}
+# What `_follow` says of nearly all: it may stand, and nothing is lost.
+_STANDS = (True, False)
 _log = logging.getLogger(__name__)
 
 __all__ = ["MAX_WAIT_SECONDS", "Ask", "Booking", "Decision", "Limiter", "Unavailable"]
 
 
 class Ask:
-    """One check: ``cost`` units of ``policy`` for the tenant ``key``, perhaps within scopes. Cost 0 only looks."""
+    """One check: ``cost`` units of ``policy`` for the tenant ``key``, perhaps within scopes. Cost 0 only looks.
 
-    __slots__ = ("block", "cost", "keys", "plain", "policy", "windows")
+    It may be asked again and again. ``question`` is what Redis is then told, once that was put together.
+    """
+
+    __slots__ = ("block", "cost", "keys", "plain", "policy", "question", "windows")
 
     def __init__(self, policy: Policy, key: str = "", cost: int = 1, scopes: Mapping[str, str] = _NO_SCOPES) -> None:
         """Name the keys in Redis that it is about."""
         self.policy = policy
         self.cost = cost
+        self.question: Question | None = None
         self.block = f"rl:{policy.api}/block:{key}"
         self.windows = policy.applying(scopes)
         self.plain = len(self.windows) == 1 and not self.windows[0].name
@@ -149,8 +155,9 @@ class Limiter:
         if self._denials and (denied := self._denied(ask)):
             tell(denied)
             return
-        window = ask.windows[0]
-        words = (ask.block, ask.keys[0], window.limit, window.span, ask.cost)
+        if ask.question is None:
+            window = ask.windows[0]
+            ask.question = self._plain.question(2, (ask.block, ask.keys[0], window.limit, window.span, ask.cost))
         sent = monotonic()
 
         def hand(reply: Any) -> None:
@@ -168,7 +175,7 @@ class Limiter:
             else:
                 tell(self._read(ask, reply, 1))
 
-        self.link.ask(self._plain, 2, words, hand)
+        self.link.ask(ask.question, hand)
 
     async def _check_slowly(self, ask: Ask, tell: Callable[[Decision | Unavailable], None]) -> None:
         """Finish what `check_soon` could not."""
@@ -181,8 +188,16 @@ class Limiter:
 
     async def check_all(self, asks: Sequence[Ask], *, together: bool = False, plain: bool = True) -> list[Decision]:
         """Judge several checks in one go, in their order; ``together``: all or none. Raises Unavailable."""
-        if len(asks) == 1 and (denied := self._denied(asks[0])):
-            return [denied]
+        alone = not together or len(asks) == 1
+        denied = [self._denied(ask) if alone else None for ask in asks]
+        if not any(denied):
+            return await self._check_open(asks, together, plain)
+        # What is denied takes nothing, so the others are judged as if it had not been asked.
+        others = [ask for ask, known in zip(asks, denied, strict=True) if known is None]
+        judged = iter(await self._check_open(others, together, plain) if others else [])
+        return [known or next(judged) for known in denied]
+
+    async def _check_open(self, asks: Sequence[Ask], together: bool, plain: bool) -> list[Decision]:
         decisions: list[Decision] = []
         try:
             if plain and not together and all(ask.plain for ask in asks):
@@ -303,22 +318,26 @@ class Limiter:
             if block.observe(clock, blocked):
                 self._write_soon(ask.block)
                 blocked, stands = block.till - clock, ask.cost == 0
+        followed: tuple[bool, bool] | None = None
+        if taken and stands and ask.plain and not blocked:
+            # Most of all answers: let in, by the one window there is.
+            [window], used, reset_in = ask.windows, reply[place + 2], reply[place + 3]
+            followed = self._follow(ask.keys[0], window, clock, used, reset_in, units) if self._alone else _STANDS
+            if followed == _STANDS:
+                free = max(0, window.limit - used - units)
+                return Decision(True, window.limit, free, reset_in, 0, ask.windows, ((free, reset_in),))
         told = []
         for name, window in zip(ask.keys, ask.windows, strict=True):
             place += 3
             used, reset_in, wait = reply[place - 1 : place + 2]
             if self._alone:
-                stood, lost = self._follow(name, window, clock, used, reset_in, units)
+                stood, lost = followed or self._follow(name, window, clock, used, reset_in, units)
                 stands = stands and stood
                 if lost:
                     # Redis has forgotten what is admitted already, which may leave no room for this one.
                     known = self._mirrors[name][1].ask(clock, 0 if stood else ask.cost)
                     used, reset_in, wait = known.used - (units if stood else 0), known.reset_in, known.wait
             told.append((used + units, reset_in, wait))
-        if taken and stands and ask.plain and not blocked:
-            # Most of all answers: let in, by the one window there is.
-            free = max(0, ask.windows[0].limit - told[0][0])
-            return Decision(True, ask.windows[0].limit, free, reset_in, 0, ask.windows, ((free, reset_in),))
         decision = self._decide(ask, taken and stands, blocked, told)
         if not decision.allowed and not decision.refused:
             self._remember(ask, decision)

@@ -23,6 +23,8 @@ _PROBE_SECONDS = 1.0
 _FIRST_PROBE_SECONDS = 0.05
 # A timer may run before what has long arrived was read: so much later it is looked at again.
 _GRACE_SECONDS = 0.005
+# So much (two checks) leaves before the turn ends: Redis works on it while we read what else is asked.
+_CHUNK_BYTES = 256
 _log = logging.getLogger(__name__)
 
 Word = str | bytes | int | float
@@ -45,8 +47,14 @@ class Script:
         self.text = text
         self.sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
+    def question(self, count: int, arguments: Sequence[Word]) -> Question:
+        """Put together the command that runs it; the first ``count`` arguments are keys."""
+        return self, _packed("EVALSHA", self.sha, count, *arguments)
+
 
 Hand = Callable[[Any], None]
+# A script, and the whole command that runs it: the same question is put together once.
+Question = tuple[Script, bytes]
 
 
 class _Waiting(msgspec.Struct):
@@ -54,7 +62,7 @@ class _Waiting(msgspec.Struct):
 
     hand: Hand | None
     sent: float
-    again: tuple[Script, bytes] | None
+    again: Question | None
 
 
 class _Wire(asyncio.Protocol):
@@ -91,7 +99,7 @@ class Link:
         self._scripts: list[Script] = []
         self._loop: asyncio.AbstractEventLoop
         self._waiting: deque[_Waiting] = deque()
-        self._outgoing: list[bytes] = []
+        self._outgoing = bytearray()
         self._timer: asyncio.TimerHandle | None = None
         self._failures = 0
         self._connector: asyncio.Task[None] | None = None
@@ -127,34 +135,35 @@ class Link:
     def run(self, script: Script, count: int, arguments: Sequence[Word]) -> asyncio.Future[Any]:
         """Run a script whose first ``count`` arguments are keys."""
         future = self._loop.create_future()
-        self.ask(script, count, arguments, functools.partial(_settle, future))
+        self.ask(script.question(count, arguments), functools.partial(_settle, future))
         return future
 
-    def ask(self, script: Script, count: int, arguments: Sequence[Word], hand: Hand) -> None:
+    def ask(self, question: Question, hand: Hand) -> None:
         """The same without a future: ``hand`` is called once with the reply or an Unavailable, perhaps at once."""
-        packed = _packed("EVALSHA", script.sha, count, *arguments)
-        self._submit(packed, (script, packed), hand)
+        self._submit(question[1], question, hand)
 
-    def _submit(self, packed: bytes, again: tuple[Script, bytes] | None, hand: Hand) -> None:
+    def _submit(self, packed: bytes, again: Question | None, hand: Hand) -> None:
         if self.up:
             self._send(packed, again, hand)
         else:
             self.errors += 1
             hand(Unavailable("not connected"))
 
-    def _send(self, packed: bytes, again: tuple[Script, bytes] | None, hand: Hand | None) -> None:
+    def _send(self, packed: bytes, again: Question | None, hand: Hand | None) -> None:
         # The loop's own clock stands still while it works.
         now = monotonic()
         self._waiting.append(_Waiting(hand, now, again))
         if not self._outgoing:
             self._loop.call_soon(self._flush)
-        self._outgoing.append(packed)
+        self._outgoing += packed
         if self._timer is None:
             self._timer = self._loop.call_later(self._config.redis_timeout, self._overdue, False)
+        if len(self._outgoing) >= _CHUNK_BYTES:
+            self._flush()
 
     def _flush(self) -> None:
-        if self.wire:
-            self.wire.transport.write(b"".join(self._outgoing))
+        if self.wire and self._outgoing:
+            self.wire.transport.write(bytes(self._outgoing))
         self._outgoing.clear()
 
     def answered(self, reply: Any) -> None:
