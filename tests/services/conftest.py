@@ -83,7 +83,7 @@ def limiter(
         password=redis.limiter_password,
     )
     try:
-        server.wait()
+        server.ready()
         yield server
     finally:
         server.remove()

@@ -161,6 +161,13 @@ class DrillShop(Shop):
         self.write("/tmp/hooked.py", f"{RUN}\nrun({list(hooks)!r}, {list(words)!r})\n")
         return self.shell(f"python3 /tmp/hooked.py < {source or '/dev/null'}")
 
+    def noted(self) -> dict[str, Any]:
+        """What drills have noted. Asked again: an engine may lose what a short command said."""
+        for _ in range(5):
+            if said := self.shell(f"cat {FOLDER}/drills/state.json").output:
+                return dict(json.loads(said))
+        raise AssertionError("no drill has noted anything")
+
     def told(self) -> str:
         """The last thing that the owner was told."""
         return self.shell("cat /tmp/told").output.strip()

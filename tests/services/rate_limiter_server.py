@@ -141,6 +141,11 @@ class RateLimiter:
         finally:
             client.connection.close()
 
+    def ready(self) -> None:
+        """Wait until it has found Redis, too: it listens before that, and answers 503."""
+        self.wait()
+        wait_until(self.healthy, 10, "the limiter finds Redis")
+
     def healthy(self) -> bool:
         """Whether /health answers 200."""
         try:

@@ -44,7 +44,7 @@ def limiter(postgres: Stack, redis: RedisServer, tmp_path_factory: pytest.TempPa
         tokens={"n8n": postgres.limiter_token},
     )
     try:
-        server.wait()
+        server.ready()
         yield server
     finally:
         server.remove()

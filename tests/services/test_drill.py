@@ -190,7 +190,7 @@ def test_owner_is_told_of_a_bad_drill_and_of_one_that_is_overdue(shop: DrillShop
     try:
         assert shop.drill(budget_minutes=0.001).status == 2
         assert shop.told() == "--key drill-unknown --level warning restore drill: COULD-NOT-VERIFY # Restore drill"
-        noted = json.loads(shop.shell(f"cat {FOLDER}/drills/state.json").output)
+        noted = shop.noted()
         for days, key, level in (
             (34, "", ""),
             (36, "drill-overdue", "warning"),

@@ -140,8 +140,10 @@ def test_queue_goes_on_where_redis_went_while_all_its_hands_were_full(around: Ne
         logs = queue.container.logs()
         return logs.count(b"Couldn't ack") >= 2 or b"Cannot connect" in logs
 
-    wait_until(both_are_lost, 30, "neither can be acknowledged")
-    revive(server)
+    try:
+        wait_until(both_are_lost, 120, "neither can be acknowledged")
+    finally:
+        revive(server)
     posts.append(around.due(STORES[2], "after Redis"))
     wait_until(lambda: all(around.state(post)["status"] == "published" for post in posts), 60, "all are published")
 

@@ -6,6 +6,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -276,8 +277,20 @@ def test_denials_are_remembered_and_ask_nobody(limiter_bench: Bench) -> None:
         try:
             await limiter_bench_pass(10 * SECOND)
             again = await worker.check(LOCAL, tenant)
+            many = await worker.check_all([Ask(LOCAL, tenant)] * 3)
         finally:
             worker.link._send = sent  # type: ignore[method-assign]
+        assert [one.allowed for one in many] == [False] * 3
+        between = [
+            Ask(LOCAL, tenant),
+            Ask(LOCAL, f"{tenant}-2", LIMIT - 1),
+            Ask(LOCAL, tenant),
+            Ask(LOCAL, f"{tenant}-2"),
+        ]
+        assert [one.allowed for one in await worker.check_all(between)] == [False, True, False, True]
+        between[1:] = [Ask(LOCAL, f"{tenant}-3")]
+        assert [one.allowed for one in await worker.check_all(between, together=True)] == [False, False]
+        assert (await worker.check(LOCAL, f"{tenant}-3", LIMIT)).allowed, "all or none took something"
         assert first.retry_after
         assert (again.allowed, again.retry_after) == (False, pytest.approx(first.retry_after - 10 * SECOND, abs=2))
         await limiter_bench.pass_time(3600 * SECOND)
@@ -288,6 +301,31 @@ def test_denials_are_remembered_and_ask_nobody(limiter_bench: Bench) -> None:
         limiter_bench.clock += microseconds
 
     limiter_bench.run(ask())
+
+
+def test_redis_gets_the_first_questions_before_the_last_is_read(limiter_bench: Bench) -> None:
+    tenant, worker = secrets.token_hex(6), limiter_bench.workers[0]
+    answers: list[Decision | Unavailable] = []
+
+    async def ask() -> list[bytes]:
+        wire = worker.link.wire
+        assert wire
+        transport = wire.transport
+        written: list[bytes] = []
+        wire.transport = SimpleNamespace(write=written.append)  # type: ignore[assignment]
+        for _ in range(9):
+            worker.check_soon(Ask(LOCAL, tenant), answers.append)
+        sent = list(written)
+        wire.transport = transport
+        transport.write(b"".join(written))
+        async with asyncio.timeout(10):
+            while len(answers) < 9:
+                await asyncio.sleep(0)
+        return sent
+
+    sent = limiter_bench.run(ask())
+    assert len(sent) >= 4
+    assert all(isinstance(answer, Decision) for answer in answers)
 
 
 def test_a_policy_that_only_watches_allows_and_says_so(limiter_bench: Bench) -> None:

@@ -74,7 +74,9 @@ def test_a_killed_redis_is_503_and_its_return_needs_no_restart(limiter: RateLimi
     assert after["rate_limiter_redis_errors_total"] - before["rate_limiter_redis_errors_total"] >= 3
 
 
-def test_a_stalled_redis_is_503_in_time(limiter: RateLimiter, redis: RedisServer) -> None:
+def test_a_stalled_redis_is_503_in_time(start: Start, redis: RedisServer) -> None:
+    limiter = start()
+    limiter.ready()
     redis.container.pause()
     try:
         for path in (CHECK_ONE, "/health"):
@@ -139,7 +141,7 @@ def test_its_user_in_redis_may_do_all_that_it_asks(start: Start, redis: RedisSer
     redis.command("ACL", "LOG", "RESET")
     redis.command("SCRIPT", "FLUSH")
     limiter = start()
-    limiter.wait()
+    limiter.ready()
     with limiter.client() as client:
         client.check("instagram")
         client.request("GET", "/health")
