@@ -261,7 +261,7 @@ def test_a_missing_policies_file_is_refused(tmp_path: Path) -> None:
 
 def test_the_highest_limit_can_be_taken_at_once(start: Start, tenant: str) -> None:
     limiter = start(json.dumps({"policies": {"big": {"limit": MAX_LIMIT, "window_seconds": 60}}}))
-    limiter.wait()
+    limiter.ready()
     with limiter.client() as client:
         assert client.check("big", tenant, MAX_LIMIT)["remaining"] == 0
         assert client.check("big", tenant)["allowed"] is False
