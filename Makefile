@@ -37,7 +37,7 @@ INVENTORY ?= $(lastword $(VIRTUAL))
 
 .PHONY: help setup lock engine images up down clean status audit preflight drill probe ssh restart lose rescue-kit vpn-client first-boot bootstrap
 .PHONY: docs hooks bench replay seed
-.PHONY: test test-full lint unit services backups site harm interruptions molecule molecule-up molecule-down vm vpn rebuild faults
+.PHONY: test test-full lint unit services backups site harm interruptions molecule molecule-up molecule-down vm disk vpn rebuild faults
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -280,8 +280,15 @@ vm: export PI_TEST_NETWORK ?= 10.217.0
 vm: setup engine ## The whole machine with a kernel of its own; ARCH=arm64: one whose device tree says Raspberry Pi 4
 	$(ALONE) pytest tests/vm
 
+disk: export PI_KIND := vm
+disk: export PI_TEST_STATE ?= .virtual-pi-disk
+disk: export PI_TEST_NAME ?= pi-commerce-disk
+disk: export PI_TEST_NETWORK ?= 10.223.0
+disk: setup engine ## A disk for the data in a virtual machine: refused, taken, grown, pulled, cut off from power twenty times
+	$(ALONE) pytest tests/disk
+
 test-full: setup ## `make test` and what takes longer: interruptions, rebuilds, each role by itself, the virtual machine
-	@$(MAKE) --no-print-directory test interruptions rebuild molecule vpn vm
+	@$(MAKE) --no-print-directory test interruptions rebuild molecule vpn vm disk
 	@$(MAKE) --no-print-directory faults WHAT=backup
 	@$(MAKE) --no-print-directory faults WHAT=lockout
 	@$(MAKE) --no-print-directory faults WHAT=intake

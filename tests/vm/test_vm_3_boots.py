@@ -9,8 +9,8 @@ from contextlib import contextmanager
 import kernel_settings
 import machine
 import pytest
+from boots import BOOT_SECONDS, boot_id, wait_until_booted
 
-BOOT_SECONDS = 900  # an emulated machine on a busy computer
 ORDER = {
     "order_id": "VM-1",
     "source": "facebook",
@@ -38,19 +38,9 @@ def order() -> machine.Answer:
                 raise
 
 
-def boot_id() -> str:
-    """What is new after each boot; empty while the machine does not answer."""
-    return machine.pi("cat /proc/sys/kernel/random/boot_id", check=False).strip()
-
-
 def wait_until_back(old: str) -> None:
     """Wait for another boot than `old` and for the whole way in: proxy, n8n, limiter and databases."""
-    deadline = time.monotonic() + BOOT_SECONDS
-    while time.monotonic() < deadline:
-        if boot_id() not in ("", old) and answers() and not starting():
-            return
-        time.sleep(2)
-    pytest.fail(f"not back {BOOT_SECONDS} s after boot {old}: {machine.pi('docker ps --all', check=False)}")
+    wait_until_booted(old, lambda: answers() and not starting())
 
 
 def answers() -> bool:

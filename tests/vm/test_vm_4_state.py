@@ -5,7 +5,8 @@ from __future__ import annotations
 import effective_state
 import machine
 import pytest
-from test_vm_3_boots import boot_id, wait_until_back
+from boots import boot_id
+from test_vm_3_boots import wait_until_back
 
 MOMENTS = ("as it is", "after a restart")
 
