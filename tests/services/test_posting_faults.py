@@ -111,15 +111,19 @@ def age(box: Box) -> float:
     return (datetime.now(UTC) - datetime.fromisoformat(box.container.attrs["State"]["StartedAt"])).total_seconds()
 
 
-# Celery's own steps towards a Redis that is back are ten seconds by then: fewer would not tell the two apart.
-IMPATIENT = pytest.mark.parametrize("queue", [{"POSTING_SILENCE_SECONDS": "20"}], indirect=True, ids=["20 seconds"])
+def impatient(seconds: int) -> pytest.MarkDecorator:
+    """The queue hears nothing of its scheduler for so long and ends."""
+    given = {"POSTING_SILENCE_SECONDS": str(seconds)}
+    return pytest.mark.parametrize("queue", [given], indirect=True, ids=[f"{seconds} seconds"])
 
 
-@IMPATIENT
+# Celery's own steps towards a Redis that is back are sixteen seconds by then: hardly more would not tell the two apart.
+@impatient(30)
 def test_queue_waits_for_redis(around: Neighbours, queue: Box) -> None:
     server = around.parts.parts["redis"]
     server.kill()
-    wait_until(lambda: queue.container.logs().count(b'"Redis: ') > 10, 90, "it has lost its patience")
+    # It looks ten times in those seconds.
+    wait_until(lambda: queue.container.logs().count(b'"Redis: ') > 10, 120, "it has lost its patience")
     revive(server)
     post = around.due(STORES[0], "after Redis")
     wait_until(lambda: around.state(post)["status"] == "published", 60, "it is published")
@@ -148,7 +152,7 @@ def test_queue_goes_on_where_redis_went_while_all_its_hands_were_full(around: Ne
     wait_until(lambda: all(around.state(post)["status"] == "published" for post in posts), 60, "all are published")
 
 
-@IMPATIENT
+@impatient(20)
 def test_queue_whose_scheduler_has_died_ends(around: Neighbours, queue: Box) -> None:
     """So that Docker starts it again; it is the container's first process, which the kernel guards from itself."""
     wait_until(lambda: age(queue) > 24, 60, "its own rounds are what it hears")
