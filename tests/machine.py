@@ -138,6 +138,13 @@ def psql(database: str, sql: str) -> str:
     return pi(shell).strip()
 
 
+def unwell() -> str:
+    """The services that are not healthy, each with what Docker says of it."""
+    mine = "label=com.docker.compose.project=pi-commerce"
+    shown = pi(f"docker ps --all --filter {mine} --format '{{{{.Names}}}}: {{{{.Status}}}}'", check=False).splitlines()
+    return ", ".join(line for line in shown if not line.endswith("(healthy)")) if shown else "there are no services"
+
+
 @dataclass
 class Answer:
     """An HTTP answer."""

@@ -79,8 +79,7 @@ def hidden(path: str, command: str) -> str:
 
 def well() -> bool:
     """Whether all services are."""
-    states = machine.pi("docker ps --all --format '{{.Status}}'", check=False).splitlines()
-    return bool(states) and all(state.endswith("(healthy)") for state in states)
+    return machine.unwell() == ""
 
 
 def kept() -> bool:
