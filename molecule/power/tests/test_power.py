@@ -60,6 +60,7 @@ def test_clock_is_kept_by_chrony_and_not_in_a_container(host: Host, variables: d
     assert "/etc/chrony/pi-commerce.env" in files[-1]
     assert "-s" in host.file("/etc/chrony/pi-commerce.env").content_string.split("DAEMON_OPTS=")[1]
     settings = host.check_output("chronyd -p -f /etc/chrony/chrony.conf").splitlines()
+    assert "rtconutc" in settings
     for server in variables["power_time_servers"]:
         assert any(server in line for line in [*settings, *host.file(sources()).content_string.splitlines()])
 
