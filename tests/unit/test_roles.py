@@ -78,3 +78,15 @@ def test_entrance_reads_the_bans_of_every_jail_that_bans_there() -> None:
         r"\[(pi-commerce-[a-z]+)\]", (plays.ROOT / "roles/fail2ban/templates/jail.local.j2").read_text()
     )
     assert banning == load(plays.ROOT / "roles/proxy/vars/main.yml")["_proxy_jails"]
+
+
+def test_every_run_writes_the_storage_units_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever order a set has in the process that renders them."""
+    variables = ("-e", f"@{plays.ROOT}/roles/storage/vars/main.yml", "-e", '{"edition": "lean", "storage_layout": []}')
+    shown = set()
+    for seed in range(4):
+        monkeypatch.setenv("PYTHONHASHSEED", str(seed))
+        status, output = plays.play(tmp_path, [{"debug": {"msg": "{{ _storage_needs }}"}}], *variables)
+        assert status == 0, output
+        shown |= set(re.findall(r"RequiresMountsFor=([^\\\n]*)", output))
+    assert shown == {"/var/lib/docker /var/lib/docker/volumes /var/lib/containerd"}
