@@ -143,7 +143,7 @@ def test_wrong_id_is_refused_with_those_that_are_there() -> None:
 
 
 def test_data_on_the_card_is_refused_until_it_may_be_moved() -> None:
-    refused(converge(storage_erase_serial=vm.SSD_SERIAL), "holds data", "which the disk would hide", "storage_move: true")
+    refused(converge(storage_erase_serial=vm.SSD_SERIAL), "which the disk would hide", "storage_move: true")
 
 
 # --- taken ------------------------------------------------------------------------------------------------
