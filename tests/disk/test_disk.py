@@ -244,12 +244,20 @@ INSERT = "docker exec -i pi-commerce-postgres-1 psql -U postgres -XAtq -d shop"
 
 
 class Writer(threading.Thread):
-    """Commits one row after the other until the line breaks, and remembers those that were confirmed."""
+    """Commits one row after the other until it is ended, and remembers those that were confirmed."""
 
     def __init__(self, first: int) -> None:
         super().__init__(daemon=True)
         self.first = first
         self.confirmed: list[int] = []
+        self.client = subprocess.Popen(
+            machine.ssh(f"sudo {INSERT}"), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        )
+
+    def end(self) -> None:
+        """A line to a machine that lost its power does not break by itself."""
+        self.client.kill()
+        self.join()
 
     def has(self, rows: int) -> bool:
         """Whether so many were confirmed."""
@@ -257,12 +265,7 @@ class Writer(threading.Thread):
 
     def run(self) -> None:
         """Each row is sent when the one before it was confirmed."""
-        with (
-            subprocess.Popen(
-                machine.ssh(f"sudo {INSERT}"), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-            ) as client,
-            suppress(OSError),
-        ):
+        with self.client as client, suppress(OSError):
             assert client.stdin
             assert client.stdout
             for number in itertools.count(self.first):
@@ -286,7 +289,7 @@ def test_no_confirmed_row_is_lost_in_twenty_power_cuts() -> None:
         # At another moment of its work each time.
         wait_until(partial(writer.has, 10 + 17 * (cut % 7)), BOOT_SECONDS, "rows that are confirmed")
         machine.make("restart")
-        writer.join(BOOT_SECONDS)
+        writer.end()
         known |= set(writer.confirmed)
         wait_for(f"echo SELECT 1 | {INSERT}", BOOT_SECONDS)
         stored = {int(number) for number in machine.psql("shop", "SELECT number FROM cut.rows").split()}
