@@ -33,6 +33,8 @@ PLACES = [
 ]
 # What the others stand on: emulated, those take minutes of each start, and their data lies in volumes like these.
 SERVICES = json.dumps({"services_enabled": ["postgres", "redis", "rate_limiter", "proxy"]})
+# What the program that watches the disk has found last.
+STATE = "/var/lib/pi-commerce/storage/state.json"
 CUTS = 20
 IMAGE = machine.STATE / "ssd.qcow2"
 
@@ -227,13 +229,14 @@ def test_disk_that_is_pulled_and_put_back_is_told_and_the_machine_recovers_by_it
     machine.pi("rm -f /var/lib/pi-commerce/storage/rebooted")
     device = machine.pi("readlink -f /sys/block/vdb/device/..").strip()
     machine.pi(f"echo 1 > {device}/remove")
-    wait_for("journalctl -b -u pi-commerce-storage | grep 'is not there'")
+    # The journal was on it.
+    wait_for(f"grep 'is not there' {STATE}")
     assert hidden("/var/lib/docker", "ls -A %s") == ""
     old = boot_id()
     machine.pi("echo 1 > /sys/bus/pci/rescan")
     wait_until_booted(old, well)
     assert kept()
-    wait_for('grep \'"problem": ""\' /var/lib/pi-commerce/storage/state.json')
+    wait_for(f"grep '\"problem\": \"\"' {STATE}")
     assert succeeded(converge())["changed"] == 0
 
 
