@@ -236,7 +236,7 @@ def test_disk_that_is_pulled_and_put_back_is_told_and_the_machine_recovers_by_it
     machine.pi("echo 1 > /sys/bus/pci/rescan")
     wait_until_booted(old, well)
     assert kept()
-    wait_for(f"grep '\"problem\": \"\"' {STATE}")
+    wait_for(f'grep \'"problem": ""\' {STATE}')
     assert succeeded(converge())["changed"] == 0
 
 
