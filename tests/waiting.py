@@ -6,10 +6,10 @@ import time
 from collections.abc import Callable
 
 
-def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None:
-    """Return once ``condition`` holds; fail, naming ``what`` was awaited, after ``seconds`` in vain."""
+def wait_until(condition: Callable[[], bool], seconds: float, what: str | Callable[[], str]) -> None:
+    """Return once ``condition`` holds; fail, naming ``what`` was awaited or is in the way, after ``seconds`` in vain."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
-            raise AssertionError(f"waited {seconds} s in vain: {what}")
+            raise AssertionError(f"waited {seconds} s in vain: {what if isinstance(what, str) else what()}")
         time.sleep(0.02)
