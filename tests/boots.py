@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 import machine
-import pytest
+from waiting import wait_until
 
 BOOT_SECONDS = 900  # an emulated machine on a busy computer
 
@@ -18,9 +17,4 @@ def boot_id() -> str:
 
 def wait_until_booted(old: str, back: Callable[[], bool]) -> None:
     """Wait for another boot than `old`, and until `back` says that the machine does what it is for."""
-    deadline = time.monotonic() + BOOT_SECONDS
-    while time.monotonic() < deadline:
-        if boot_id() not in ("", old) and back():
-            return
-        time.sleep(2)
-    pytest.fail(f"not back {BOOT_SECONDS} s after boot {old}: {machine.pi('docker ps --all', check=False)}")
+    wait_until(lambda: boot_id() not in ("", old) and back(), BOOT_SECONDS, machine.unwell)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 
 def wait_until(condition: Callable[[], bool], seconds: float, what: str | Callable[[], str]) -> None:
-    """Return once ``condition`` holds; fail, naming ``what`` was awaited or is in the way, after ``seconds`` in vain."""
+    """Return once ``condition`` holds; fail after ``seconds`` in vain, naming ``what`` was awaited or is in the way."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
