@@ -11,7 +11,6 @@ import os
 import re
 import subprocess
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
@@ -98,12 +97,11 @@ def reboot() -> None:
 
 def wait_for(command: str, seconds: int = 300) -> None:
     """Wait until a command succeeds on the machine."""
-    deadline = time.monotonic() + seconds
-    while machine.pi(f"{command} >/dev/null 2>&1 && echo yes", check=False).strip() != "yes":
-        assert time.monotonic() < deadline, machine.pi(
-            f"{command}; journalctl -u pi-commerce-storage -n 20", check=False
-        )
-        time.sleep(3)
+    wait_until(
+        lambda: machine.pi(f"{command} >/dev/null 2>&1 && echo yes", check=False).strip() == "yes",
+        seconds,
+        lambda: machine.pi(f"{command}; journalctl -u pi-commerce-storage -n 20", check=False),
+    )
 
 
 # --- refused ----------------------------------------------------------------------------------------------

@@ -40,7 +40,7 @@ def order() -> machine.Answer:
 
 def wait_until_back(old: str) -> None:
     """Wait for another boot than `old` and for the whole way in: proxy, n8n, limiter and databases."""
-    wait_until_booted(old, lambda: answers() and not starting())
+    wait_until_booted(old, lambda: answers() and machine.unwell() == "")
 
 
 def answers() -> bool:
@@ -49,11 +49,6 @@ def answers() -> bool:
         return machine.request("/webhook/health-echo?token=back").status == 200
     except OSError:
         return False
-
-
-def starting() -> bool:
-    """Whether a container's health is not known yet: emulated, that takes longer than n8n's first answer."""
-    return machine.pi("docker ps --quiet --filter health=starting") != ""
 
 
 def assert_as_before() -> None:
