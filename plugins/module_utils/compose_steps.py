@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 Step = dict[str, str]
@@ -16,6 +17,16 @@ def foreseen(steps: list[Step], containers: list[dict[str, Any]], services: list
     still = [entry for entry in containers if entry["State"] != "running"]
     asked = [entry for entry in still if not services or entry["Service"] in services]
     return made + [{"what": "container", "id": entry["Name"], "status": "Starting"} for entry in asked]
+
+
+def ill_before(answer: dict[str, Any]) -> str:
+    """The container that a run failed for without touching it: unhealthy from before, maybe by what the run mends.
+
+    `answer` is the module's. Empty where the run failed for another reason, or for a container that it made or started.
+    """
+    named = re.search(r"container (\S+) is unhealthy", str(answer.get("msg"))) if answer.get("failed") else None
+    touched = {step["id"] for step in answer.get("actions", [])}
+    return named[1] if named and named[1] not in touched else ""
 
 
 def told(steps: list[Step]) -> str:

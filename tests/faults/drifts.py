@@ -88,6 +88,16 @@ DRIFTS = [
         touches=("container pi-commerce-redis-1",),
     ),
     Drift(
+        "container that is ill because another one is away",
+        # Redis is stopped above; three minutes later it would be so by itself.
+        "docker exec pi-commerce-posting_queue-1 touch -d '1 hour ago' /tmp/alive",
+        shown=(),
+        audit=(),
+        restored="docker exec pi-commerce-posting_queue-1 sh -c 'find /tmp/alive -mmin -3 | grep -q .'",
+        # It becomes well by itself.
+        touches=(),
+    ),
+    Drift(
         "removed container",
         "docker rm --force pi-commerce-rate_limiter-1",
         shown=("pi-commerce-rate_limiter-1",),

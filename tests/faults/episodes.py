@@ -24,6 +24,7 @@ class Episode:
     audit: machine.Finished
     check: machine.Finished
     checked: Footprint
+    ill: list[str]
     mend: machine.Finished
     mended: Footprint
     unmended: list[str]
@@ -57,6 +58,7 @@ def play(batch: int) -> Episode:
     audit = machine.audit()
     check = machine.playbook(PLAYBOOKS[batch], "--check", "--diff")
     checked = look()
+    ill = machine.pi("docker ps --filter health=unhealthy --format '{{.Names}}'").split()
     mend = machine.playbook(PLAYBOOKS[batch], "--diff")
     unmended = [name for name, fine in verdicts(batch).items() if not fine]
-    return Episode(converged, planted, unnoticed, audit, check, checked, mend, look(), unmended)
+    return Episode(converged, planted, unnoticed, audit, check, checked, ill, mend, look(), unmended)

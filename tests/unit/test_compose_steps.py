@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from compose_steps import foreseen, told
+from compose_steps import foreseen, ill_before, told
 
 
 def step(name: str, status: str) -> dict[str, str]:
@@ -35,3 +35,21 @@ def test_what_compose_would_make_is_kept_and_told() -> None:
     steps = [step("proxy", "Recreate"), step("n8n", "Stopping"), step("proxy", "Stopping")]
     expected = "container pi-commerce-proxy-1: recreate\ncontainer pi-commerce-redis-1: starting\n"
     assert told(foreseen(steps, [container("redis", "exited")], [])) == expected
+
+
+@pytest.mark.parametrize("message", ["General error: {}", "dependency failed to start: {}"])
+def test_what_was_ill_before_the_run_is_known(message: str) -> None:
+    said = message.format("container pi-commerce-posting_queue-1 is unhealthy")
+    answer = {"failed": True, "msg": said, "actions": [step("redis", "Starting")]}
+    assert ill_before(answer) == "pi-commerce-posting_queue-1"
+
+
+@pytest.mark.parametrize("status", ["Creating", "Recreate", "Starting"])
+def test_what_the_run_itself_started_gets_no_second_chance(status: str) -> None:
+    said = "General error: container pi-commerce-redis-1 is unhealthy"
+    assert ill_before({"failed": True, "msg": said, "actions": [step("redis", status)]}) == ""
+
+
+def test_another_failure_is_none_of_an_ill_container() -> None:
+    assert ill_before({"failed": True, "msg": "no such image"}) == ""
+    assert ill_before({"changed": False, "actions": []}) == ""
