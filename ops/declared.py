@@ -240,6 +240,7 @@ NO_STATE = {
         )
     ),
     "ansible.builtin.validate_argument_spec",
+    "image_built",
     "leftovers",
     "paths_absent",
     "pi_facts",
