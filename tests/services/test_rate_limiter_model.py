@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 import itertools
 import math
 import secrets
 import zoneinfo
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from limiter_harness import BASE, SECOND, Bench, policy
-from rate_limiter.limiter import Ask, Booking, Decision
+from rate_limiter.limiter import Ask, Asks, Booking, Decision, Unavailable
 from rate_limiter.policies import Policy
 
 STEADY = settings(
@@ -107,6 +109,32 @@ def test_no_window_of_real_time_holds_more_than_the_limit(
 
     limiter_bench.run(follow())
     assert_never_more(admitted, LIMIT, SPAN / SECOND)
+
+
+@pytest.mark.parametrize("windows", [LOG, GCRA, DAY, CHAT], ids=["log", "gcra", "day", "chat"])
+def test_a_question_that_is_kept_is_answered_anew(limiter_bench: Bench, windows: Policy) -> None:
+    """A list put together once, asked today and tomorrow; a calendar's day must not be kept with it."""
+    worker, answers = limiter_bench.workers[0], list[Sequence[Decision] | Unavailable]()
+    asks = Asks([Ask(windows, secrets.token_hex(6), 1, {"chat": "one"} if windows is CHAT else {})] * LIMIT * 2)
+    fitting = 2 if windows is CHAT else LIMIT
+
+    async def ask() -> list[bool]:
+        worker._denials.clear()
+        worker.check_soon(asks, answers.append)
+        async with asyncio.timeout(10):
+            while not answers:
+                await asyncio.sleep(0)
+        decisions = answers.pop()
+        assert not isinstance(decisions, Unavailable)
+        return [decision.allowed for decision in decisions]
+
+    async def follow() -> None:
+        for _ in range(3):
+            assert await ask() == [True] * fitting + [False] * (2 * LIMIT - fitting)
+            assert not any(await ask())
+            await limiter_bench.pass_time(24 * 3600 * SECOND)
+
+    limiter_bench.run(follow())
 
 
 def assert_never_more(admitted: list[float], limit: int, span: float) -> None:

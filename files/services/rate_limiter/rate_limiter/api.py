@@ -7,7 +7,7 @@ import hashlib
 import hmac
 import json
 import random
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import msgspec
 from . import openapi, questions
 from .errors import ConfigError
 from .http_front import Answer, Later, Request, Response, error
-from .limiter import Ask, Decision, Limiter, Unavailable
+from .limiter import Ask, Asks, Decision, Limiter, Unavailable
 from .metrics import Metrics
 from .policies import Policy, Window
 from .questions import InvalidInput
@@ -44,7 +44,8 @@ class Refusal(Exception):
         self.response = response
 
 
-class _Told(msgspec.Struct, omit_defaults=True):
+# Ten in a list: Python need not look for what leads back to them.
+class _Told(msgspec.Struct, omit_defaults=True, gc=False):
     """What a caller is told of one check; openapi.py describes it."""
 
     api: str
@@ -139,7 +140,7 @@ class Api:
         read = self._known_question if len(request.body) <= _MAX_KNOWN_BYTES else self._question
         return self._check(*read(request.body))
 
-    def _question(self, body: bytes) -> tuple[questions.Check, Ask]:
+    def _question(self, body: bytes) -> tuple[questions.Check, Asks]:
         try:
             asked = questions.check_fast(body)
         except questions.NOT_FAST:
@@ -150,27 +151,19 @@ class Api:
         asked = questions.Check(**questions.from_query(request.query))
         return self._check(asked, self._ask(asked))
 
-    def _ask(self, asked: questions.Check) -> Ask:
-        return Ask(self._policy(asked.api, asked.scopes), asked.key or "", asked.cost, asked.scopes)
+    def _ask(self, asked: questions.Check) -> Asks:
+        return Asks([Ask(self._policy(asked.api, asked.scopes), asked.key or "", asked.cost, asked.scopes)])
 
-    def _check(self, asked: questions.Check, ask: Ask) -> Answer:
-        if not ask.plain:
-            return self._judge(ask, asked)
+    def _check(self, asked: questions.Check, asks: Asks) -> Answer:
         later = Later()
-        self._limiter.check_soon(ask, lambda decision: later.give(self._answer(ask, asked, decision)))
+        self._limiter.check_soon(asks, lambda decisions: later.give(self._answer(asked, asks.all[0], decisions)))
         return later
 
-    async def _judge(self, ask: Ask, asked: questions.Check) -> Response:
-        try:
-            [decision] = await self._limiter.check_all([ask])
-        except Unavailable as problem:
-            return self._answer(ask, asked, problem)
-        return self._answer(ask, asked, decision)
-
-    def _answer(self, ask: Ask, asked: questions.Check, decision: Decision | Unavailable) -> Response:
-        if isinstance(decision, Unavailable):
-            self._metrics.count(ask.policy.api, "error")
+    def _answer(self, asked: questions.Check, ask: Ask, decisions: Sequence[Decision] | Unavailable) -> Response:
+        if isinstance(decisions, Unavailable):
+            self._metrics.checks[ask.policy.api, "error"] += 1
             return self._unavailable()
+        [decision] = decisions
         self._count(ask, decision)
         wait = decision.retry_after
         if wait and asked.attempt:
@@ -184,9 +177,11 @@ class Api:
 
     def _checks(self, request: Request) -> Answer:
         read = self._known_questions if len(request.body) <= _MAX_KNOWN_BYTES else self._questions
-        return self._judge_all(*read(request.body))
+        asks, later = read(request.body), Later()
+        self._limiter.check_soon(asks, lambda decisions: later.give(self._answer_all(asks, decisions)))
+        return later
 
-    def _questions(self, body: bytes) -> tuple[list[Ask], bool]:
+    def _questions(self, body: bytes) -> Asks:
         try:
             asked = questions.checks_fast(body)
         except questions.NOT_FAST:
@@ -195,25 +190,23 @@ class Api:
             Ask(self._policy(one.api, one.scopes, f"checks[{number}]."), one.key or "", one.cost, one.scopes)
             for number, one in enumerate(asked.checks)
         ]
-        return asks, asked.all_or_none
+        return Asks(asks, together=asked.all_or_none)
 
-    async def _judge_all(self, asks: list[Ask], together: bool) -> Response:
-        try:
-            decisions = await self._limiter.check_all(asks, together=together)
-        except Unavailable:
-            for ask in asks:
-                self._metrics.count(ask.policy.api, "error")
+    def _answer_all(self, asks: Asks, decisions: Sequence[Decision] | Unavailable) -> Response:
+        if isinstance(decisions, Unavailable):
+            for ask in asks.all:
+                self._metrics.checks[ask.policy.api, "error"] += 1
             return self._unavailable()
-        for ask, decision in zip(asks, decisions, strict=True):
+        allowed, results = True, []
+        for ask, decision in zip(asks.all, decisions, strict=True):
             self._count(ask, decision)
-        results = [
-            _told(ask.policy.api, decision, decision.retry_after) for ask, decision in zip(asks, decisions, strict=True)
-        ]
-        allowed = all(decision.allowed for decision in decisions)
+            allowed = allowed and decision.allowed
+            results.append(_told(ask.policy.api, decision, decision.retry_after))
         return Response(200, _encode({"allowed": allowed, "results": results}))
 
     def _count(self, ask: Ask, decision: Decision) -> None:
-        self._metrics.count(ask.policy.api, "peek" if ask.cost == 0 else "allowed" if decision.allowed else "denied")
+        result = "peek" if ask.cost == 0 else "allowed" if decision.allowed else "denied"
+        self._metrics.checks[ask.policy.api, result] += 1
         if decision.degraded:
             self._metrics.degraded += 1
         if decision.refused:
@@ -249,7 +242,7 @@ class Api:
         async def reserve() -> Response:
             longest = int(asked["max_wait"] * 1e6)
             booking = await self._limiter.reserve(policy, asked["key"], asked["cost"], asked["scopes"], longest)
-            self._metrics.count(policy.api, "reserved" if booking.id else "denied")
+            self._metrics.checks[policy.api, "reserved" if booking.id else "denied"] += 1
             reserved = booking.id is not None
             return Response(
                 200,
@@ -293,7 +286,7 @@ class Api:
         try:
             return await answer
         except Unavailable:
-            self._metrics.count(api, "error")
+            self._metrics.checks[api, "error"] += 1
             return self._unavailable()
 
     # The rest.

@@ -15,7 +15,7 @@ import msgspec
 from msgspec.structs import replace
 
 from .config import Config
-from .link import Link, Question, Unavailable
+from .link import Link, Question, Unavailable, settle
 from .mirror import MIRRORS, BlockMirror, Clock, Mirror
 from .policies import Policy, Window
 
@@ -30,37 +30,51 @@ _NO_SCOPES: Mapping[str, str] = {}
 _STANDS = (True, False)
 _log = logging.getLogger(__name__)
 
-__all__ = ["MAX_WAIT_SECONDS", "Ask", "Booking", "Decision", "Limiter", "Unavailable"]
+__all__ = ["MAX_WAIT_SECONDS", "Ask", "Asks", "Booking", "Decision", "Limiter", "Unavailable"]
 
 
 class Ask:
     """One check: ``cost`` units of ``policy`` for the tenant ``key``, perhaps within scopes. Cost 0 only looks.
 
-    It may be asked again and again. ``question`` is what Redis is then told, once that was put together.
+    ``plain``: one exact log decides. ``name``: what a denial of it is kept under.
     """
 
-    __slots__ = ("block", "cost", "keys", "plain", "policy", "question", "windows")
+    __slots__ = ("block", "cost", "keys", "name", "plain", "policy", "windows")
 
     def __init__(self, policy: Policy, key: str = "", cost: int = 1, scopes: Mapping[str, str] = _NO_SCOPES) -> None:
         """Name the keys in Redis that it is about."""
         self.policy = policy
         self.cost = cost
-        self.question: Question | None = None
         self.block = f"rl:{policy.api}/block:{key}"
         self.windows = policy.applying(scopes)
         self.plain = len(self.windows) == 1 and not self.windows[0].name
-        if self.plain:
-            self.keys = [f"rl:{policy.api}:{key}"]
-            return
         self.keys = [
             f"rl:{policy.api}/{window.name}:{len(key)}:{key}:{scopes[window.per] if window.per else ''}"
             if window.name
             else f"rl:{policy.api}:{key}"
             for window in self.windows
         ]
+        self.name = (cost, *self.keys)
 
 
-class Decision(msgspec.Struct, frozen=True):
+class Asks:
+    """Checks that are judged in one go, in their order; ``together``: all are let in, or none.
+
+    They may be judged again and again. ``question`` is what Redis is told, once that was put together.
+    """
+
+    __slots__ = ("all", "plain", "question", "together")
+
+    def __init__(self, asks: Sequence[Ask], *, together: bool = False, plain: bool = True) -> None:
+        """Not ``plain``: the short script is not to be tried."""
+        self.all = asks
+        self.together = together and len(asks) > 1
+        self.plain = plain and not self.together and all(ask.plain for ask in asks)
+        self.question: Question | None = None
+
+
+# It holds nothing that could lead back to it.
+class Decision(msgspec.Struct, frozen=True, gc=False):
     """Answer to one check; times are microseconds.
 
     ``limit`` and ``remaining`` are of the window with the least left, ``reset_in`` is when every quota is whole again.
@@ -92,6 +106,10 @@ class _Denial(msgspec.Struct):
     since: float
     until: float
     decision: Decision
+
+
+# Takes the decisions of one `Asks`, in its order.
+Tell = Callable[[Sequence[Decision] | Unavailable], None]
 
 
 class Limiter:
@@ -150,95 +168,87 @@ class Limiter:
         [decision] = await self.check_all([Ask(policy, key, cost, scopes)])
         return decision
 
-    def check_soon(self, ask: Ask, tell: Callable[[Decision | Unavailable], None]) -> None:
-        """The same for one exact log (``ask.plain``) without a future: ``tell`` is called once, perhaps at once."""
-        if self._denials and (denied := self._denied(ask)):
-            tell(denied)
+    async def check_all(self, asks: Sequence[Ask], *, together: bool = False, plain: bool = True) -> Sequence[Decision]:
+        """Judge several checks in one go, in their order. Raises Unavailable."""
+        future: asyncio.Future[Sequence[Decision]] = asyncio.get_running_loop().create_future()
+        self.check_soon(Asks(asks, together=together, plain=plain), functools.partial(settle, future))
+        return await future
+
+    def check_soon(self, asks: Asks, tell: Tell) -> None:
+        """The same without a future: ``tell`` is called once, perhaps at once."""
+        if not self._denials or asks.together:
+            self._ask_redis(asks, tell)
             return
-        if ask.question is None:
-            window = ask.windows[0]
-            ask.question = self._plain.question(2, (ask.block, ask.keys[0], window.limit, window.span, ask.cost))
+        now = monotonic()
+        known = [self._denied(ask, now) for ask in asks.all]
+        denied = [decision for decision in known if decision]
+        if len(denied) == len(known):
+            tell(denied)
+        elif not denied:
+            self._ask_redis(asks, tell)
+        else:
+            self._ask_others(asks, known, tell)
+
+    def _ask_others(self, asks: Asks, known: Sequence[Decision | None], tell: Tell) -> None:
+        """What is denied takes nothing, so the others are judged as if it had not been asked."""
+
+        def merge(decisions: Sequence[Decision] | Unavailable) -> None:
+            if isinstance(decisions, Unavailable):
+                tell(decisions)
+            else:
+                judged = iter(decisions)
+                tell([denied or next(judged) for denied in known])
+
+        self._ask_redis(Asks([ask for ask, denied in zip(asks.all, known, strict=True) if denied is None]), merge)
+
+    def _ask_redis(self, asks: Asks, tell: Tell) -> None:
         sent = monotonic()
 
         def hand(reply: Any) -> None:
             if isinstance(reply, Unavailable):
-                try:
-                    [decision] = self._without_redis([ask], False, reply)
-                except Unavailable as error:
-                    tell(error)
-                else:
-                    tell(decision)
+                tell(self._without_redis(asks, reply))
                 return
             self._learn(reply[0], sent)
-            if len(reply) == 1:
-                self._loop.create_task(self._check_slowly(ask, tell))
-            else:
-                tell(self._read(ask, reply, 1))
+            decisions = self._read_all(asks, reply)
+            if len(decisions) == len(asks.all):
+                tell(decisions)
+                return
 
-        self.link.ask(ask.question, hand)
+            def add(others: Sequence[Decision] | Unavailable) -> None:
+                tell(others if isinstance(others, Unavailable) else [*decisions, *others])
 
-    async def _check_slowly(self, ask: Ask, tell: Callable[[Decision | Unavailable], None]) -> None:
-        """Finish what `check_soon` could not."""
-        try:
-            [decision] = await self.check_all([ask], plain=False)
-        except Unavailable as error:
-            tell(error)
-        else:
-            tell(decision)
+            # The short script ends before a log that needs more care.
+            self._ask_redis(Asks(asks.all[len(decisions) :], plain=False), add)
 
-    async def check_all(self, asks: Sequence[Ask], *, together: bool = False, plain: bool = True) -> list[Decision]:
-        """Judge several checks in one go, in their order; ``together``: all or none. Raises Unavailable."""
-        alone = not together or len(asks) == 1
-        denied = [self._denied(ask) if alone else None for ask in asks]
-        if not any(denied):
-            return await self._check_open(asks, together, plain)
-        # What is denied takes nothing, so the others are judged as if it had not been asked.
-        others = [ask for ask, known in zip(asks, denied, strict=True) if known is None]
-        judged = iter(await self._check_open(others, together, plain) if others else [])
-        return [known or next(judged) for known in denied]
+        self.link.ask(asks.question or self._question(asks), hand)
 
-    async def _check_open(self, asks: Sequence[Ask], together: bool, plain: bool) -> list[Decision]:
-        decisions: list[Decision] = []
-        try:
-            if plain and not together and all(ask.plain for ask in asks):
-                decisions = await self._check_logs(asks)
-            if len(decisions) < len(asks):
-                decisions += await self._check_any(asks[len(decisions) :], together)
-        except Unavailable as error:
-            decisions += self._without_redis(asks[len(decisions) :], together, error)
-        return decisions
-
-    async def _check_logs(self, asks: Sequence[Ask]) -> list[Decision]:
-        """Judge checks of one exact log each, up to the first that `_check_any` has to do. Raises Unavailable."""
-        words: list[str | int] = []
-        for ask in asks:
-            words += (ask.block, ask.keys[0])
-        for ask in asks:
-            window = ask.windows[0]
-            words += (window.limit, window.span, ask.cost)
-        sent = monotonic()
-        reply = await self.link.run(self._plain, 2 * len(asks), words)
-        self._learn(reply[0], sent)
-        return [self._read(ask, reply, 5 * number + 1) for number, ask in enumerate(asks[: len(reply) // 5])]
-
-    async def _check_any(self, asks: Sequence[Ask], together: bool) -> list[Decision]:
-        """Judge checks under windows of any kind. Raises Unavailable."""
+    def _question(self, asks: Asks) -> Question:
+        """What Redis is asked; kept where it does not depend on the moment."""
         keys: list[str] = []
-        arguments: list[str | int] = [int(together)]
-        for ask in asks:
-            keys.append(ask.block)
-            keys += ask.keys
+        arguments: list[str | int] = [] if asks.plain else [int(asks.together)]
+        for ask in asks.all:
+            keys += (ask.block, *ask.keys)
+            if asks.plain:
+                arguments += (ask.windows[0].limit, ask.windows[0].span, ask.cost)
+                continue
             arguments += (ask.cost, len(ask.keys))
             for window in ask.windows:
                 arguments += window.arguments(self._now())
-        sent = monotonic()
-        reply = await self.link.run(self._scripts["check"], len(keys), [*keys, *arguments])
-        self._learn(reply[0], sent)
+        script = self._plain if asks.plain else self._scripts["check"]
+        question = script.question(len(keys), [*keys, *arguments])
+        if not any(window.calendar for ask in asks.all for window in ask.windows):
+            asks.question = question
+        return question
+
+    def _read_all(self, asks: Asks, reply: Sequence[int]) -> list[Decision]:
+        """The decisions of one reply; the short script may have judged the first ones only."""
         decisions, place = [], 1
-        for ask in asks:
+        for ask in asks.all:
+            if place >= len(reply):
+                break
             decisions.append(self._read(ask, reply, place))
             place += 2 + 3 * len(ask.keys)
-        if together and not all(decision.allowed or decision.refused for decision in decisions):
+        if asks.together and not all(decision.allowed or decision.refused for decision in decisions):
             decisions = [replace(decision, allowed=False) for decision in decisions]
         return decisions
 
@@ -392,18 +402,18 @@ class Limiter:
                 self._denials.clear()
             now = monotonic()
             until = now + decision.retry_after / 1e6
-            self._denials[(ask.cost, *ask.keys)] = _Denial(now, until, decision)
+            self._denials[ask.name] = _Denial(now, until, decision)
 
-    def _denied(self, ask: Ask) -> Decision | None:
-        if not self._denials or (denial := self._denials.get((ask.cost, *ask.keys))) is None:
+    def _denied(self, ask: Ask, now: float) -> Decision | None:
+        denial = self._denials.get(ask.name)
+        if denial is None:
             return None
-        now = monotonic()
         if now >= denial.until:
-            del self._denials[(ask.cost, *ask.keys)]
+            del self._denials[ask.name]
             return None
         passed = int((now - denial.since) * 1e6)
         decision = denial.decision
-        left = tuple((free, max(0, reset - passed)) for free, reset in decision.left)
+        left = tuple([(free, max(0, reset - passed)) for free, reset in decision.left])
         retry_after = max(1, (decision.retry_after or 0) - passed)
         return replace(decision, reset_in=decision.reset_in - passed, retry_after=retry_after, left=left)
 
@@ -413,17 +423,17 @@ class Limiter:
         """Microseconds that the clock of Redis shows, at least."""
         return int(monotonic() * 1e6) + self._clock.low
 
-    def _without_redis(self, asks: Sequence[Ask], together: bool, error: Unavailable) -> list[Decision]:
-        """Answer as the policies say. Raises Unavailable where one is closed, or nothing is known."""
+    def _without_redis(self, asks: Asks, error: Unavailable) -> list[Decision] | Unavailable:
+        """Answer as the policies say; not at all where one is closed, or nothing is known."""
         decisions: list[Decision] = []
         taken: list[tuple[Mirror, int, int]] = []
         try:
-            for ask in asks:
+            for ask in asks.all:
                 decisions.append(self._answer_alone(ask, taken, error))
-        except Unavailable:
+        except Unavailable as problem:
             self._give_back(taken)
-            raise
-        if together and not all(decision.allowed for decision in decisions):
+            return problem
+        if asks.together and not all(decision.allowed for decision in decisions):
             self._give_back(taken)
             decisions = [replace(decision, allowed=False) for decision in decisions]
         return decisions

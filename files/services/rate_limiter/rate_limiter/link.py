@@ -129,13 +129,13 @@ class Link:
     def call(self, *words: Word) -> asyncio.Future[Any]:
         """Send one command; its future is the reply, or Unavailable."""
         future = self._loop.create_future()
-        self._submit(_packed(*words), None, functools.partial(_settle, future))
+        self._submit(_packed(*words), None, functools.partial(settle, future))
         return future
 
     def run(self, script: Script, count: int, arguments: Sequence[Word]) -> asyncio.Future[Any]:
         """Run a script whose first ``count`` arguments are keys."""
         future = self._loop.create_future()
-        self.ask(script.question(count, arguments), functools.partial(_settle, future))
+        self.ask(script.question(count, arguments), functools.partial(settle, future))
         return future
 
     def ask(self, question: Question, hand: Hand) -> None:
@@ -258,14 +258,15 @@ class Link:
         replies = []
         for command in commands:
             future = self._loop.create_future()
-            self._send(_packed(*command), None, functools.partial(_settle, future))
+            self._send(_packed(*command), None, functools.partial(settle, future))
             replies.append(future)
         failed = [one for one in await asyncio.gather(*replies, return_exceptions=True) if isinstance(one, Exception)]
         if failed:
             raise failed[0]
 
 
-def _settle(future: asyncio.Future[Any], reply: Any) -> None:
+def settle(future: asyncio.Future[Any], reply: Any) -> None:
+    """Hand a reply, or an Unavailable, to who waits for it."""
     if future.done():
         return
     if isinstance(reply, Unavailable):

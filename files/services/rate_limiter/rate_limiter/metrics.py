@@ -23,7 +23,8 @@ class Metrics(Collector):
     def __init__(self, apis: Iterable[str], callers: Iterable[str] = ()) -> None:
         """Prepare the series of each known API and caller."""
         disable_created_metrics()
-        self._checks: dict[tuple[str, str], int] = {}
+        # By API and result, one of RESULTS.
+        self.checks: dict[tuple[str, str], int] = {}
         self.know(apis)
         self.callers: Counter[str] = Counter(dict.fromkeys(callers, 0))
         self.redis_errors = self.degraded = self.shadow = self.reports = self.reload_errors = 0
@@ -37,11 +38,7 @@ class Metrics(Collector):
         """Have series for these APIs too."""
         for api in apis:
             for result in RESULTS:
-                self._checks.setdefault((api, result), 0)
-
-    def count(self, api: str, result: str) -> None:
-        """Count one check of a known API; ``result`` is one of RESULTS."""
-        self._checks[api, result] += 1
+                self.checks.setdefault((api, result), 0)
 
     def render(self) -> bytes:
         """All series as Prometheus text."""
@@ -54,7 +51,7 @@ class Metrics(Collector):
             "Checks by API and result; a peek (cost 0) is neither allowed nor denied.",
             labels=["api", "result"],
         )
-        for labels, number in self._checks.items():
+        for labels, number in self.checks.items():
             checks.add_metric(labels, number)
         yield checks
         requests = CounterMetricFamily(
