@@ -31,12 +31,12 @@ from typing import NamedTuple
 from urllib.request import urlopen
 
 import machine
+from waiting import wait_until
 
 sys.path[:0] = [str(machine.ROOT / folder) for folder in ("tests/services", "molecule/shared")]
 
 from local_redis import LocalRedis, free_port  # noqa: E402
 from rate_limiter_server import SOURCE  # noqa: E402
-from waiting import wait_until  # noqa: E402
 
 ROUNDS = int(os.environ.get("ROUNDS", "5"))
 SECONDS = 3
