@@ -137,6 +137,20 @@ def test_a_question_that_is_kept_is_answered_anew(limiter_bench: Bench, windows:
     limiter_bench.run(follow())
 
 
+def test_list_with_a_booked_log_in_its_midst_takes_each_unit_once(limiter_bench: Bench) -> None:
+    """There the short script ends, and another one goes on with what is left of the list."""
+    worker, free, booked = limiter_bench.workers[0], secrets.token_hex(6), secrets.token_hex(6)
+
+    async def follow() -> None:
+        assert (await worker.check(LOG, booked, LIMIT)).allowed
+        assert (await worker.reserve(LOG, booked, 1, {}, 2 * SPAN)).id
+        asked = [Ask(LOG, free), Ask(LOG, booked), Ask(LOG, free)]
+        assert [one.allowed for one in await worker.check_all(asked)] == [True, False, True]
+        assert (await worker.check(LOG, free, 0)).remaining == LIMIT - 2
+
+    limiter_bench.run(follow())
+
+
 def assert_never_more(admitted: list[float], limit: int, span: float) -> None:
     admitted = sorted(admitted)
     for first, beyond in zip(admitted, admitted[limit:], strict=False):

@@ -202,6 +202,7 @@ class Limiter:
         self._ask_redis(Asks([ask for ask, denied in zip(asks.all, known, strict=True) if denied is None]), merge)
 
     def _ask_redis(self, asks: Asks, tell: Tell) -> None:
+        """Have Redis judge them; without it, what is remembered."""
         sent = monotonic()
 
         def hand(reply: Any) -> None:
