@@ -29,6 +29,7 @@ class Drift:
     restored: shell, run as root on the Pi, that ends with 0 exactly when it is mended
     touches: what mending it makes, changes or starts again, by the names of `footprint`; a folder stands for all in it
     batch: drifts of one batch can be there together
+    ill: the container that it makes unhealthy before long; it is so when the run that mends it begins
     """
 
     name: str
@@ -38,6 +39,7 @@ class Drift:
     restored: str
     touches: tuple[str, ...]
     batch: int = 1
+    ill: str = ""
 
 
 def _in_file(name: str, path: str, plant: str, restored: str, batch: int = 1) -> Drift:
@@ -96,6 +98,8 @@ DRIFTS = [
         restored="docker exec pi-commerce-posting_queue-1 sh -c 'find /tmp/alive -mmin -3 | grep -q .'",
         # It becomes well by itself.
         touches=(),
+        # Compose would give up at it.
+        ill="pi-commerce-posting_queue-1",
     ),
     Drift(
         "removed container",

@@ -8,6 +8,7 @@ import footprint
 import machine
 from drifts import DRIFTS, Drift
 from footprint import Footprint
+from waiting import wait_until
 
 # What is run for a batch: the later ones drift where one stage of the site is enough.
 PLAYBOOKS = {1: "site.yml", 2: "playbooks/stack.yml", 3: "playbooks/network.yml"}
@@ -24,7 +25,6 @@ class Episode:
     audit: machine.Finished
     check: machine.Finished
     checked: Footprint
-    ill: list[str]
     mend: machine.Finished
     mended: Footprint
     unmended: list[str]
@@ -47,6 +47,11 @@ def of(batch: int) -> list[Drift]:
     return [drift for drift in DRIFTS if drift.batch == batch]
 
 
+def ill() -> set[str]:
+    """The containers that are unhealthy."""
+    return set(machine.pi("docker ps --filter health=unhealthy --format '{{.Names}}'").split())
+
+
 def play(batch: int) -> Episode:
     """Plant, audit, check, mend."""
     converged = look()
@@ -58,7 +63,8 @@ def play(batch: int) -> Episode:
     audit = machine.audit()
     check = machine.playbook(PLAYBOOKS[batch], "--check", "--diff")
     checked = look()
-    ill = machine.pi("docker ps --filter health=unhealthy --format '{{.Names}}'").split()
+    expected = {drift.ill for drift in of(batch) if drift.ill}
+    wait_until(lambda: expected <= ill(), 120, f"{expected} to be unhealthy")
     mend = machine.playbook(PLAYBOOKS[batch], "--diff")
     unmended = [name for name, fine in verdicts(batch).items() if not fine]
-    return Episode(converged, planted, unnoticed, audit, check, checked, ill, mend, look(), unmended)
+    return Episode(converged, planted, unnoticed, audit, check, checked, mend, look(), unmended)

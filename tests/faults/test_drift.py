@@ -58,11 +58,6 @@ def test_next_run_mends(episodes: dict[int, Episode], drift: Drift) -> None:
     assert drift.name not in episode.unmended
 
 
-def test_run_met_an_ill_container(episodes: dict[int, Episode]) -> None:
-    """Compose itself would have given up at it."""
-    assert "pi-commerce-posting_queue-1" in episodes[1].ill
-
-
 @pytest.mark.parametrize("batch", BATCHES)
 def test_everything_is_as_before_the_drifts(episodes: dict[int, Episode], batch: int) -> None:
     episode = episodes[batch]
