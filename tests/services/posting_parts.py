@@ -72,6 +72,8 @@ class Neighbours:
             "REDIS_PORT": str(port),
             "REDIS_PASSWORD_FILE": "/settings/password",
             "RATE_LIMITER_POLICIES": "/settings/policies.json",
+            # How long Redis may take on a busy computer is not what is tried here.
+            "REDIS_TIMEOUT": "2",
         }
         parts.add("limiter", self.box("limiter", rate_limiter_server.IMAGE, None, limiter))
         known = [f"{ACCOUNTS[store]}={token}" for store, token in TOKENS.items()]
