@@ -224,11 +224,12 @@ class Api:
             fronts = [f", {name};r=".encode() for name in names]
             fronts[0] = f"ratelimit-policy: {policy}\r\nratelimit: {names[0]};r=".encode()
             self._heads[decision.windows] = fronts
+        age = decision.age
         if len(fronts) == 1:
             [(free, reset)] = decision.left
-            return b"%b%d;t=%d\r\n" % (fronts[0], free, -(-reset // 1_000_000))
+            return b"%b%d;t=%d\r\n" % (fronts[0], free, -((age - reset) // 1_000_000))
         parts = [
-            b"%b%d;t=%d" % (front, free, -(-reset // 1_000_000))
+            b"%b%d;t=%d" % (front, free, max(0, -((age - reset) // 1_000_000)))
             for front, (free, reset) in zip(fronts, decision.left, strict=True)
         ]
         return b"".join(parts) + b"\r\n"

@@ -79,7 +79,8 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
 
     ``limit`` and ``remaining`` are of the window with the least left, ``reset_in`` is when every quota is whole again.
     ``retry_after``: until this cost fits; 0 if it did, None if it is above a limit and never will.
-    ``left``: per window, remaining and reset_in. ``degraded``: without Redis. ``refused``: only watched, else denied.
+    ``left``: per window, remaining and reset_in as they were ``age`` ago. ``degraded``: without Redis. ``refused``:
+    only watched, else denied.
     """
 
     allowed: bool
@@ -91,6 +92,7 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
     left: tuple[tuple[int, int], ...]
     degraded: bool = False
     refused: bool = False
+    age: int = 0
 
 
 class Booking(msgspec.Struct, frozen=True):
@@ -101,10 +103,10 @@ class Booking(msgspec.Struct, frozen=True):
 
 
 class _Denial(msgspec.Struct):
-    """A denial that holds for everybody who asks the same until ``until``."""
+    """A denial that holds for everybody who asks the same, for ``wait`` microseconds."""
 
     since: float
-    until: float
+    wait: int
     decision: Decision
 
 
@@ -401,22 +403,19 @@ class Limiter:
         if decision.remaining == 0 and decision.retry_after:
             if len(self._denials) >= _MAX_DENIALS:
                 self._denials.clear()
-            now = monotonic()
-            until = now + decision.retry_after / 1e6
-            self._denials[ask.name] = _Denial(now, until, decision)
+            self._denials[ask.name] = _Denial(monotonic(), decision.retry_after, decision)
 
     def _denied(self, ask: Ask, now: float) -> Decision | None:
         denial = self._denials.get(ask.name)
         if denial is None:
             return None
-        if now >= denial.until:
+        age = int((now - denial.since) * 1e6)
+        wait = denial.wait - age
+        if wait <= 0:
             del self._denials[ask.name]
             return None
-        passed = int((now - denial.since) * 1e6)
-        decision = denial.decision
-        left = tuple([(free, max(0, reset - passed)) for free, reset in decision.left])
-        retry_after = max(1, (decision.retry_after or 0) - passed)
-        return replace(decision, reset_in=decision.reset_in - passed, retry_after=retry_after, left=left)
+        told = denial.decision
+        return Decision(False, told.limit, 0, told.reset_in - age, wait, told.windows, told.left, False, False, age)
 
     # Without Redis.
 

@@ -23,8 +23,8 @@ _PROBE_SECONDS = 1.0
 _FIRST_PROBE_SECONDS = 0.05
 # A timer may run before what has long arrived was read: so much later it is looked at again.
 _GRACE_SECONDS = 0.005
-# So much (two checks) leaves before the turn ends: Redis works on it while we read what else is asked.
-_CHUNK_BYTES = 256
+# So much (four checks) leaves before the turn ends: Redis works on it while we read what else is asked.
+_CHUNK_BYTES = 512
 _log = logging.getLogger(__name__)
 
 Word = str | bytes | int | float
