@@ -16,6 +16,7 @@ from redis_server import image_of
 from waiting import wait_until
 
 SETTINGS = "/etc/pi-commerce/drill/settings.json"
+STATE = f"{FOLDER}/drills/state.json"
 READY = "http.get('http://127.0.0.1:5678/healthz/readiness',r=>process.exit(r.statusCode==200?0:1))"
 # Each piece has names of its own.
 RUN = """
@@ -164,7 +165,7 @@ class DrillShop(Shop):
     def noted(self) -> dict[str, Any]:
         """What drills have noted. Asked again: an engine may lose what a short command said."""
         for _ in range(5):
-            if said := self.shell(f"cat {FOLDER}/drills/state.json").output:
+            if said := self.shell(f"cat {STATE}").output:
                 return dict(json.loads(said))
         raise AssertionError("no drill has noted anything")
 

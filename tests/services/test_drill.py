@@ -8,12 +8,13 @@ import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from backup_shop import FOLDER
 from docker import DockerClient
 from drill_faults import CUT_DUMP, FAULTS, FILE_CHANGED, PATIENT, Fault, saved
-from drill_shop import SETTINGS, DrillShop
+from drill_shop import SETTINGS, STATE, DrillShop
 from waiting import wait_until
 
 # `make faults WHAT=backup` sets it.
@@ -191,24 +192,29 @@ def test_owner_is_told_of_a_bad_drill_and_of_one_that_is_overdue(shop: DrillShop
         assert shop.drill(budget_minutes=0.001).status == 2
         assert shop.told() == "--key drill-unknown --level warning restore drill: COULD-NOT-VERIFY # Restore drill"
         noted = shop.noted()
-        for days, key, level in (
-            (34, "", ""),
-            (36, "drill-overdue", "warning"),
-            (46, "drill-overdue-urgent", "critical"),
-        ):
-            past = {**noted, "since": time.time() - 99 * DAY, "succeeded": time.time() - days * DAY}
-            shop.write(f"{FOLDER}/drills/state.json", json.dumps(past))
-            said = shop.backup("drill", "--overdue")
-            assert (said.status, f"for {days} days, 35 are allowed" in said.output) == (int(bool(key)), bool(key))
-            assert shop.told().startswith(key and f"--key {key} --level {level} restore drill is overdue")
-        # Never one at all: from when it could have been on.
-        shop.write(
-            f"{FOLDER}/drills/state.json", json.dumps({**noted, "since": time.time() - 36 * DAY, "succeeded": 0})
-        )
-        assert shop.backup("drill", "--overdue").status == 1
+        try:
+            who_is_told_when_it_is_overdue(shop, noted)
+        finally:
+            shop.write(STATE, json.dumps(noted))
     finally:
-        shop.write(f"{FOLDER}/drills/state.json", json.dumps(noted))
         shop.shell(f"rm {NOTIFY}")
+
+
+def who_is_told_when_it_is_overdue(shop: DrillShop, noted: dict[str, Any]) -> None:
+    """More and more days after the last good one, and where there was none at all."""
+    for days, key, level in (
+        (34, "", ""),
+        (36, "drill-overdue", "warning"),
+        (46, "drill-overdue-urgent", "critical"),
+    ):
+        past = {**noted, "since": time.time() - 99 * DAY, "succeeded": time.time() - days * DAY}
+        shop.write(STATE, json.dumps(past))
+        said = shop.backup("drill", "--overdue")
+        assert (said.status, f"for {days} days, 35 are allowed" in said.output) == (int(bool(key)), bool(key))
+        assert shop.told().startswith(key and f"--key {key} --level {level} restore drill is overdue")
+    # Never one at all: from when it could have been on.
+    shop.write(STATE, json.dumps({**noted, "since": time.time() - 36 * DAY, "succeeded": 0}))
+    assert shop.backup("drill", "--overdue").status == 1
 
 
 @pytest.mark.skipif(not FULL, reason=LONG)

@@ -323,6 +323,14 @@ def test_place_with_something_else_in_it_is_refused(place: Place, told: str) -> 
         places.plan(mounted(var_lib_docker=place), LEAN, False)
 
 
+def test_all_places_that_the_disk_would_hide_are_named_at_once() -> None:
+    held = Place(bytes=5 * MIB, entries=3)
+    reading = mounted(var_lib_docker=held, var_lib_docker_volumes=held._replace(entries=1))
+    told = r"/var/lib/docker: holds data \(3 .*; /var/lib/docker/volumes: holds data \(1 .*, which the disk would hide"
+    with pytest.raises(Refused, match=told):
+        places.plan(reading, LEAN, False)
+
+
 def test_data_is_moved_where_that_was_said_and_the_journal_always() -> None:
     held = Place(bytes=5 * MIB, entries=3)
     assert places.plan(mounted(var_lib_docker=held), LEAN, True).moves == (

@@ -44,7 +44,9 @@ def plan(reading: Reading, layout: list[Row], move: bool) -> Plan:
     """What has to be mounted, and moved there before. Raises Refused."""
     uuids = {name: volume.uuid for name, volume in reading.volumes.items()}
     by_name = {row.name: row for row in layout}
-    todo, moves = [], []
+    todo: list[Mount] = []
+    moves: list[Move] = []
+    hidden: list[str] = []
     for mount in mounts(layout):
         place = reading.places.get(mount.path, Place())
         if place.mounted:
@@ -54,10 +56,17 @@ def plan(reading: Reading, layout: list[Row], move: bool) -> Plan:
         if place.entries:
             volume = reading.volumes.get(mount.volume, Volume(0))
             mixes = by_name[mount.volume].mixes
-            found = moved(mount, place, volume, mixes=mixes, move=move)
+            found = moved(mount, place, volume, mixes=mixes)
+            if not (mixes or move or found.begun):
+                hidden.append(held(mount, place))
             # The new fstab is what makes a copy the one that counts. What is mixed is copied again: there may be more.
             done = found.begun and not mixes and mount.path in declared(reading.fstab)
             moves.append(found._replace(done=done))
+    if hidden:
+        raise Refused(
+            f"{'; '.join(hidden)}, which the disk would hide. Set storage_move: true to have it copied while all "
+            "services stand still; the old folders stay beside the new ones and end in .before-ssd"
+        )
     room(reading, layout, moves)
     return Plan(
         fstab(reading.fstab, [line(mount, layout, uuids) for mount in mounts(layout)]), tuple(todo), tuple(moves)
@@ -116,20 +125,19 @@ def right(mount: Mount, place: Place, uuids: dict[str, str]) -> None:
         )
 
 
-def moved(mount: Mount, place: Place, volume: Volume, *, mixes: bool, move: bool) -> Move:
-    """Data that would be hidden by what is mounted there. Raises Refused, unless it may be moved."""
+def held(mount: Mount, place: Place) -> str:
+    """What lies there, in words."""
+    return f"{mount.path}: holds data ({place.entries} entries, {place.bytes // MIB} MiB)"
+
+
+def moved(mount: Mount, place: Place, volume: Volume, *, mixes: bool) -> Move:
+    """Data that would be hidden by what is mounted there. Raises Refused where the volume holds some, too."""
     begun = MOVING in volume.tags
-    held = f"{mount.path}: holds data ({place.entries} entries, {place.bytes // MIB} MiB)"
     # What was bound out of a volume is not told apart from the rest of it: it counts as empty where the volume does.
     if volume.entries and not (begun or mixes):
         raise Refused(
-            f"{held}, and so does volume {mount.volume}. Which of them counts is yours to say: take the folder out of "
-            f"the way (mv {mount.path} {mount.path}.old), or use another disk"
-        )
-    if not (mixes or move or begun):
-        raise Refused(
-            f"{held}, which the disk would hide. Set storage_move: true to have it copied while all services stand "
-            "still; the old folder stays beside it and ends in .before-ssd"
+            f"{held(mount, place)}, and so does volume {mount.volume}. Which of them counts is yours to say: take the "
+            f"folder out of the way (mv {mount.path} {mount.path}.old), or use another disk"
         )
     return Move(mount, place.bytes, begun)
 
