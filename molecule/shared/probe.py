@@ -20,7 +20,7 @@ from typing import Any
 import docker
 import virtual_pi
 from docker.models.containers import Container
-from virtual_pi import Settings
+from virtual_pi import Settings, inside
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "plugins/module_utils"))
 
@@ -29,9 +29,6 @@ import firewall
 SCAN = (Path(__file__).parent / "scan.py").read_text()
 FAR, FAR6 = "198.51.100", "2001:db8:51"
 SECONDS = 300
-# A busy engine (20.10) may close a short command's output before it was read: what ends with this is whole.
-END = "-- end of what it said"
-TIMES = 3
 
 
 class Outside:
@@ -95,20 +92,6 @@ class Outside:
         return " and ".join([f"container {name}" for name in containers] + [f"process {one}" for one in listening]) or (
             "nobody listens; look at `ufw status verbose` on the Pi"
         )
-
-
-def inside(container: Container, *command: str) -> str:
-    """What a command prints in a container; it has to succeed, and may be repeated where it was not heard."""
-    named = " ".join(command)[:200]
-    for _ in range(TIMES):
-        code, (output, errors) = container.exec_run(["sh", "-c", '"$@" && echo "$0"', END, *command], demux=True)
-        if code:
-            said = (errors or output or b"").decode()[-500:]
-            raise virtual_pi.VirtualPiError(f"{named}: exit code {code}: {said}")
-        whole, end, _ = (output or b"").decode().rpartition(f"{END}\n")
-        if end:
-            return whole
-    raise virtual_pi.VirtualPiError(f"{named}: the engine has lost what it said {TIMES} times, is it overloaded?")
 
 
 def link_local(container: Container) -> str:

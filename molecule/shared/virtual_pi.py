@@ -30,6 +30,9 @@ from docker.models.containers import Container
 
 OWNER_LABEL = "pi-commerce.state"
 BOOT_SECONDS = 90
+# A busy engine (20.10) may close a short command's output before it was read: what ends with this is whole.
+END = "-- end of what it said"
+TIMES = 3
 ENGINE_SECONDS = 600  # to remove a volume with all of a Pi's images takes minutes on a busy disk
 
 
@@ -124,6 +127,20 @@ def boot_environment(client: docker.DockerClient) -> dict[str, str]:
         legacy = "systemd.unified_cgroup_hierarchy=0 SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE=1"
         environment["SYSTEMD_PROC_CMDLINE"] = legacy
     return environment
+
+
+def inside(container: Container, *command: str) -> str:
+    """What a command prints in a container; it has to succeed, and may be repeated where it was not heard."""
+    named = " ".join(command)[:200]
+    for _ in range(TIMES):
+        code, (output, errors) = container.exec_run(["sh", "-c", '"$@" && echo "$0"', END, *command], demux=True)
+        if code:
+            said = (errors or output or b"").decode()[-500:]
+            raise VirtualPiError(f"{named}: exit code {code}: {said}")
+        whole, end, _ = (output or b"").decode().rpartition(f"{END}\n")
+        if end:
+            return whole
+    raise VirtualPiError(f"{named}: the engine has lost what it said {TIMES} times, is it overloaded?")
 
 
 def existing(client: docker.DockerClient, name: str, settings: Settings) -> Container | None:
@@ -241,8 +258,7 @@ def ensure_far(client: docker.DockerClient, settings: Settings) -> None:
             ),
         )
         container = client.containers.get(settings.far)
-    _, shown = container.exec_run(["cat", f"{far.FOLDER}/cert.pem"])
-    certificate.write_bytes(shown)
+    certificate.write_text(inside(container, "cat", f"{far.FOLDER}/cert.pem"))
 
 
 def registry_endpoint(client: docker.DockerClient, settings: Settings) -> str:
@@ -318,7 +334,7 @@ def wait_for_ssh(container: Container, settings: Settings) -> None:
     deadline = time.monotonic() + BOOT_SECONDS
     while time.monotonic() < deadline:
         code, key = container.exec_run(["cat", "/etc/ssh/ssh_host_ed25519_key.pub"])
-        if code == 0 and port_answers(settings.address, 22):
+        if code == 0 and key and port_answers(settings.address, 22):
             known = f"{settings.address} {' '.join(key.decode().split()[:2])}\n"
             (settings.state / "known_hosts").write_text(known)
             (settings.state / "ssh_config").write_text(ssh_config(settings))

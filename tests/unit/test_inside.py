@@ -1,11 +1,10 @@
-"""What the probe hears of a command in a container, where the engine loses some of it."""
+"""What is heard of a command in a container where the engine loses some of it."""
 
 from __future__ import annotations
 
 import subprocess
 from typing import Any
 
-import probe
 import pytest
 import virtual_pi
 
@@ -25,7 +24,7 @@ class Engine:
 
 
 def heard(engine: Any, *command: str) -> str:
-    return probe.inside(engine, *command)
+    return virtual_pi.inside(engine, *command)
 
 
 def test_command_whose_output_was_lost_is_asked_again() -> None:
