@@ -133,9 +133,8 @@ def shed_problem(shed: Sequence[str], services: Iterable[Mapping[str, Any]]) -> 
             return f"thermal_shed names {name} twice"
         left = [user for user, needed in needs.items() if name in needed and user not in shed[:position]]
         if left:
-            return (
-                f"thermal_shed stops {name} while {left[0]} needs it: name {left[0]} before {name}, or leave {name} out"
-            )
+            users = ", ".join(left)
+            return f"thermal_shed stops {name}, which others need: name {users} before {name}, or leave {name} out"
     return ""
 
 

@@ -21,7 +21,7 @@ SERVICES: list[dict[str, Any]] = [
     {"name": "postgres", "needs": [], "stores": [{"kind": "postgres"}]},
     {"name": "proxy", "needs": [], "stores": []},
     {"name": "redis", "needs": [], "stores": [{"kind": "redis"}]},
-    {"name": "limiter", "needs": ["redis"], "stores": []},
+    {"name": "limiter", "needs": ["redis", "postgres"], "stores": []},
     {"name": "n8n", "needs": ["postgres", "limiter"], "stores": [{"kind": "n8n"}]},
 ]
 
@@ -127,6 +127,7 @@ def test_block_that_has_to_go_needs_a_file_that_can_be_written() -> None:
         (["n8n", "n8n"], "names n8n twice"),
         (["redis"], "name limiter before redis"),
         (["limiter", "n8n"], "name n8n before limiter"),
+        (["postgres"], "name limiter, n8n before postgres"),
     ],
 )
 def test_services_stop_before_those_they_need(shed: list[str], words: str) -> None:
