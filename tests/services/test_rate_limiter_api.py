@@ -459,6 +459,19 @@ def test_no_bytes_break_the_front(parts: list[bytes], cuts: int) -> None:
     assert front.connections == set()
 
 
+def test_blank_lines_between_requests_count_as_head() -> None:
+    """They begin no request, so nothing else would bound them."""
+    front = http_front.Front(lambda request: http_front.Response(200, b"{}"))
+    connection, transport = http_front.Connection(front), FakeTransport()
+    connection.connection_made(transport)  # type: ignore[arg-type]
+    connection.data_received(b"GET /health HTTP/1.1\r\n\r\n")
+    most = http_front.MAX_HEAD_BYTES + http_front.MAX_BODY_BYTES
+    for _ in range(most // 2000 + 1):
+        connection.data_received(b"\r\n" * 1000)
+    assert transport.written.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert b"HTTP/1.1 431 " in transport.written
+
+
 JSON = st.recursive(
     st.one_of(
         st.none(),

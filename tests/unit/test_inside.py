@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import subprocess
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -46,3 +48,13 @@ def test_command_that_fails_is_told_with_its_words_and_not_repeated() -> None:
     with pytest.raises(virtual_pi.VirtualPiError, match=r"cat /nowhere: exit code 1: .*No such file"):
         heard(engine, "cat", "/nowhere")
     assert engine.asked == 1
+
+
+def test_host_key_that_was_not_heard_is_not_written_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty one would have every login refused."""
+    said = [b"", b"ssh-ed25519 AAAAkey root@shop"]
+    container: Any = SimpleNamespace(name="pi", exec_run=lambda command: (0, said.pop(0)))
+    monkeypatch.setattr(virtual_pi, "port_answers", lambda host, port: True)
+    settings = virtual_pi.Settings(tmp_path, "unit", "192.0.2", "trixie", "amd64", "4g")
+    virtual_pi.wait_for_ssh(container, settings)
+    assert (tmp_path / "known_hosts").read_text() == f"{settings.address} ssh-ed25519 AAAAkey\n"

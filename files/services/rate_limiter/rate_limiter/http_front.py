@@ -193,7 +193,8 @@ class Connection(asyncio.Protocol):
         method = self._parser.get_method().decode("ascii")
         path, _, query = self._url.partition(b"?")
         request = Request(method, path.decode("latin-1"), query, self._authorization, b"".join(self._body), keep_alive)
-        self._body = []
+        # What comes now counts for the next head; the rest is set anew where that begins.
+        self._body, self._head = [], 0
         if self.answering is None and not self.stuck and not self._queue:
             self._handle(request)
             return
