@@ -15,6 +15,7 @@ import configparser
 import importlib.util
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -55,11 +56,15 @@ class Measured:
     sent: int
 
 
-def stock_settings(configuration: str, root: Path, first_actions: Path | None = None) -> str:
-    """An ansible.cfg that keeps of `configuration` only where things lie; action plugins in `first_actions` win."""
+def stock_settings(configuration: str, root: Path, callbacks: Path, first_actions: Path | None = None) -> str:
+    """An ansible.cfg that keeps of `configuration` only where things lie.
+
+    Callbacks come from the folder `callbacks`, and action plugins in `first_actions` win.
+    """
     ours = configparser.ConfigParser(interpolation=None)
     ours.read_string(configuration)
     paths = {name: str(root / ours["defaults"][name]) for name in PATHS}
+    paths["callback_plugins"] = str(callbacks)
     if first_actions:
         paths["action_plugins"] = f"{first_actions}:{paths['action_plugins']}"
     return "[defaults]\n" + "".join(f"{name} = {path}\n" for name, path in paths.items()) + NO_INVENTORY
@@ -68,8 +73,11 @@ def stock_settings(configuration: str, root: Path, first_actions: Path | None = 
 def flavours(folder: Path) -> list[Flavour]:
     """What is compared, the slowest first; configuration files are written to `folder`."""
     configuration = (machine.ROOT / "ansible.cfg").read_text()
+    # What counts is for all, what loads ahead is a choice of this project.
+    callbacks = folder / "callbacks"
+    shutil.copytree(machine.ROOT / "plugins/callback", callbacks, ignore=shutil.ignore_patterns("preload.py"))
     for name, first in (("stock", None), ("file-by-file", Path(__file__).parent / "one_by_one")):
-        (folder / f"{name}.cfg").write_text(stock_settings(configuration, machine.ROOT, first))
+        (folder / f"{name}.cfg").write_text(stock_settings(configuration, machine.ROOT, callbacks, first))
     found = [
         Flavour("file by file", {**SLOW, "ANSIBLE_CONFIG": str(folder / "file-by-file.cfg")}),
         Flavour("stock", {**SLOW, "ANSIBLE_CONFIG": str(folder / "stock.cfg")}),

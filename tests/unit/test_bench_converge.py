@@ -64,9 +64,10 @@ def test_stock_settings_keep_where_things_lie_and_nothing_else(tmp_path: Path) -
     ours = "[defaults]\n" + "".join(f"{name} = here/{name}\n" for name in converge.PATHS)
     ours += "gathering = explicit\n[ssh_connection]\npipelining = true\n"
     stock = configparser.ConfigParser()
-    stock.read_string(converge.stock_settings(ours, tmp_path, tmp_path / "first"))
+    stock.read_string(converge.stock_settings(ours, tmp_path, tmp_path / "callbacks", tmp_path / "first"))
     assert set(stock["defaults"]) == set(converge.PATHS)
     assert stock["defaults"]["roles_path"] == f"{tmp_path}/here/roles_path"
+    assert stock["defaults"]["callback_plugins"] == f"{tmp_path}/callbacks"
     assert stock["defaults"]["action_plugins"] == f"{tmp_path}/first:{tmp_path}/here/action_plugins"
     assert stock.sections() == ["defaults", "inventory"]
 
