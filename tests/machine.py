@@ -121,7 +121,9 @@ def secrets() -> dict[str, str]:
 
 def ssh(command: str, state: Path = STATE, address: str = ADDRESS) -> tuple[str, ...]:
     """What to run here for a command there."""
-    options = ("-i", str(state / "id_ed25519"), "-o", "IdentitiesOnly=yes")
+    # A machine that hangs answers no more, and closes nothing either: after two minutes it is given up.
+    alive = ("-o", "ServerAliveInterval=20", "-o", "ServerAliveCountMax=6")
+    options = ("-i", str(state / "id_ed25519"), "-o", "IdentitiesOnly=yes", *alive)
     return ("ssh", *options, "-o", f"UserKnownHostsFile={state / 'known_hosts'}", f"pi@{address}", command)
 
 
