@@ -13,8 +13,12 @@ found() {
   find "${places[@]}" -ignore_readdir_race -xdev \( -name .ansible -o -name .cache -o -path /etc/ld.so.cache -o -path /etc/resolv.conf \) -prune -o "$@"
 }
 
-# What goes while this looks, as locks of a backup that runs do, has no line; of what should be there, that is noticed.
-found -type f -print0 | sort -z | { xargs -0 sha256sum || true; } | sed 's/^/content /'
+# What goes while this looks, as locks of a backup that runs do, has no line; whatever else cannot be read is an error.
+unread=$(mktemp)
+trap 'cat "$unread" >&2; rm "$unread"' EXIT
+found -type f -print0 | sort -z | {
+  xargs -0 sha256sum 2> "$unread" || ! grep -qv '^sha256sum: .*: No such file or directory$' "$unread"
+} | sed 's/^/content /'
 found \( -type f -o -type d \) -printf 'mode %m %U:%G %p\n' | sort
 found -type l -printf 'link %p -> %l\n' | sort
 dpkg-query --show --showformat 'package ${binary:Package} ${db:Status-Abbrev}\n'
