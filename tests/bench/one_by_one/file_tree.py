@@ -46,6 +46,8 @@ class ActionModule(ActionBase):
             **{name: item[name] for name in ("owner", "group", "validate") if name in item},
             "content": item["secret_content"] if "secret_content" in item else item["content"],
             "dest": f"{root.rstrip('/')}/{item['path']}",
+            # The sealed vault file goes as it is; `copy` would open it.
+            "decrypt": False,
         }
         action = self._shared_loader_obj.action_loader.get(
             "ansible.builtin.copy",
