@@ -13,6 +13,7 @@ import pytest
 from pi_backup.commands import CommandFailed
 from pi_backup.drill import canaries, report
 from pi_backup.drill.checks import BAD, FAILED, LEFT, PASSED, UNABLE, UNKNOWN, VERIFIED, Check, Ladder, Left, Unable
+from pi_backup.drill.n8n import executed
 from pi_backup.engine import RepositoryError
 from pi_backup.errors import BackupError, Refused
 
@@ -97,6 +98,24 @@ def test_what_is_counted_of_a_volume_is_what_comes_back(tmp_path: Path) -> None:
     assert set(found["sample"]) == {"settled"}
     assert found["sample"]["settled"] == canaries.look(tmp_path / "settled")
     assert canaries.look(tmp_path / "gone") == []
+
+
+EXECUTION = '{\n  "data": {"token": "t1"},\n  "status": "success"\n}\n'
+
+
+@pytest.mark.parametrize("after", ["", "Failed to record workflow statistic\n", "left {\n"])
+@pytest.mark.parametrize("before", ["", "Some warning\n", "{one line}\n"])
+@pytest.mark.parametrize("code", [0, 139])
+def test_execution_is_read_whatever_n8n_logs_around_it(before: str, after: str, code: int) -> None:
+    status, document = executed(f"{before}{EXECUTION}{after}exit code {code}\n")
+    assert (status, document) == ("success", EXECUTION.strip())
+
+
+@pytest.mark.parametrize("said", ["", "Error: no such workflow\n", EXECUTION[:-4], "{\n"])
+def test_execution_without_a_document_names_what_n8n_said_and_how_it_ended(said: str) -> None:
+    with pytest.raises(BackupError, match=r"does not run \(1\): ") as refused:
+        executed(f"{said}exit code 1\n")
+    assert said in str(refused.value)
 
 
 def test_report_says_what_was_found_and_when_the_bundle_was_opened() -> None:

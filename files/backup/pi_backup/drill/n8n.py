@@ -40,6 +40,20 @@ rm /tmp/said
 """
 
 
+def executed(said: str) -> tuple[str, str]:
+    """The status of an execution and its document, out of all that EXECUTE printed: lines of a log stand around it.
+
+    Raises BackupError where there is none.
+    """
+    document = "{\n" + ("\n" + said).partition("\n{\n")[2]
+    try:
+        ran, end = json.JSONDecoder().raw_decode(document)
+    except ValueError as error:
+        code = said.rpartition("exit code ")[2].strip()
+        raise BackupError(f"the restored canary workflow does not run ({code}): {said[-600:]}") from error
+    return str(ran.get("status")), document[:end]
+
+
 class N8n:
     """The checks of one n8n."""
 
@@ -113,15 +127,9 @@ class N8n:
 
     def workflow(self, container: str) -> None:
         """The canary workflow runs to its end and says its token."""
-        said = inside(container, ["sh", "-euc", EXECUTE], seconds=900)
-        # Its log stands before the document.
-        document, _, code = ("\n" + said).partition("\n{\n")[2].rpartition("exit code ")
-        try:
-            ran = json.loads("{" + document)
-        except ValueError as error:
-            raise BackupError(f"the restored canary workflow does not run ({code.strip()}): {said[-600:]}") from error
-        if ran["status"] != "success" or not any(f'"{token}"' in document for token in self._tokens()):
-            raise BackupError(f"the restored canary workflow ended with {ran['status']}, and not with its token")
+        status, document = executed(inside(container, ["sh", "-euc", EXECUTE], seconds=900))
+        if status != "success" or not any(f'"{token}"' in document for token in self._tokens()):
+            raise BackupError(f"the restored canary workflow ended with {status}, and not with its token")
         self.ladder.note("the canary workflow ran, its token as written")
 
     def _database(self) -> str:
