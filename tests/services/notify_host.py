@@ -9,6 +9,7 @@ import shlex
 import tarfile
 from pathlib import Path
 from typing import Any, NamedTuple
+from uuid import uuid4
 
 from automation_stack import ROOT
 from docker import DockerClient
@@ -186,7 +187,10 @@ class NotifyHost:
         return found
 
     def journal(self) -> str:
-        """What was logged."""
+        """What was logged until now: what comes by the same socket later stands behind it, so a mark is waited for."""
+        mark = f"mark {uuid4()}"
+        self.shell(f"logger --socket-errors=on '{mark}'")
+        wait_until(lambda: any(mark in line for line in self._lines("journal")), 30, "the journal is written")
         return "\n".join(self._lines("journal"))
 
     def _lines(self, name: str) -> list[str]:
