@@ -58,6 +58,20 @@ while True:
     threading.Thread(target=run).start()
     time.sleep(float(sys.argv[1]))
 """
+# A night that has staged its data and waits with saving it.
+HELD_NIGHT = """
+import pathlib, time
+from pi_backup import __main__, jobs
+upload = jobs.Run.upload
+def late(self, *given):
+    pathlib.Path("/tmp/staged").touch()
+    end = time.time() + 120
+    while not pathlib.Path("/tmp/go").exists() and time.time() < end:
+        time.sleep(0.1)
+    return upload(self, *given)
+jobs.Run.upload = late
+pathlib.Path("/tmp/ended").write_text(str(__main__.main(["nightly"])))
+"""
 TOKENS = "CREATE TABLE IF NOT EXISTS tokens (at timestamptz DEFAULT clock_timestamp())"
 
 
@@ -103,6 +117,31 @@ def test_a_night_alone_brings_back_all_that_it_says(mortal: Shop) -> None:
     lost = before - rows(mortal)
     assert lost, "nothing was written after the night"
     assert min(lost) > reached
+
+
+def test_night_that_is_saved_after_a_ship_of_later_data_hides_none_of_it(mortal: Shop) -> None:
+    # After a restore the log goes on from a new base.
+    mortal.must("nightly")
+    mortal.write("/tmp/night.py", HELD_NIGHT)
+    mortal.shell("python3 /tmp/night.py", detach=True)
+    wait_until(lambda: mortal.shell("test -e /tmp/staged").status == 0, 120, "the night has staged everything")
+    mortal.sql("INSERT INTO tokens VALUES ('2001-01-01 00:00Z')", "shop")
+    mortal.cli("SET", "late", "here")
+    mortal.shell("touch /data/late", mortal.files)
+    begun = time.time()
+    mortal.must("ship")
+    mortal.shell("touch /tmp/go")
+    wait_until(lambda: mortal.shell("test -e /tmp/ended").status == 0, 120, "the night ends")
+    assert mortal.shell("cat /tmp/ended").output == "0"
+    points = json.loads(mortal.shell(f"cat {FOLDER}/state/far.json").output)["points"]
+    assert min(points.values()) >= begun
+    mortal.destroy()
+
+    mortal.machine()
+    said = mortal.confirmed("all", "--from", "far")
+    assert 978307200.0 in rows(mortal)
+    assert mortal.cli("GET", "late") == "here"
+    assert mortal.shell("test -e /data/late", mortal.files).status == 0, said
 
 
 def live(shop: Shop, chance: random.Random) -> dict[str, set[float]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,11 @@ def snapshot(kind: str, moment: float, base: str, ends: str = "", host: str = "s
     tags += [f"ends={ends}"] if ends else []
     paths = ["/staging/" + kind, "/spool/wal", *(["/spool/base"] if kind == "nightly" else [])]
     return Snapshot(f"{kind}@{moment:.0f}", moment, host, tuple(paths), tuple(tags))
+
+
+def held(store: str, moment: float) -> tuple[str, str]:
+    """The tags of a store that is no PostgreSQL."""
+    return f"store={store}", f"moment.{store}={moment}"
 
 
 NIGHT_OF_BEFORE = ("base=one", "point=100", "store=postgres_data")
@@ -72,6 +78,22 @@ def test_ship_that_reached_later_is_taken_rather_than_the_night_it_overlapped() 
     ship = snapshot("ship", 200.3, "one")
     found = choose.recovery([*TWO_NIGHTS[:4], ship], "postgres_data", None)
     assert found == choose.Recovery(TWO_NIGHTS[0], ship, None, 200.3)
+
+
+def test_night_that_was_saved_after_a_ship_of_later_data_is_passed_over() -> None:
+    ship = snapshot("ship", 200.4, "one")
+    ship = replace(ship, tags=(*ship.tags, *held("redis_data", 200.4)))
+    night = replace(TWO_NIGHTS[3], time=260, tags=(*TWO_NIGHTS[3].tags, *held("redis_data", 200.1)))
+    both = [*TWO_NIGHTS[:3], ship, night]
+    assert choose.recovery(both, "postgres_data", None) == choose.Recovery(TWO_NIGHTS[0], ship, None, 200.4)
+    assert choose.holding(both, "redis_data", None) == ship
+    assert choose.holding(both, "redis_data", 270) == ship
+    # Nobody knows what one holds that is made after that moment.
+    assert choose.holding([night, replace(ship, time=280)], "redis_data", 270) == night
+    # Those of before there was that tag count from when they were made.
+    older = replace(ship, id="older", time=200.2, tags=("ship", "store=redis_data"))
+    assert choose.holding([older, night], "redis_data", None) == older
+    assert choose.holding([replace(older, time=200.05), night], "redis_data", None) == night
 
 
 def test_night_of_before_there_was_that_tag_can_be_had() -> None:

@@ -94,7 +94,8 @@ def _along(snapshots: Sequence[Snapshot], store: str, base: Snapshot, at: float 
             return Recovery(base, beyond[0], at, at)
     if not logs:
         return Recovery(base, None, None, _point(base))
-    return Recovery(base, logs[-1], None, _point(logs[-1]))
+    last = max(reversed(logs), key=_point)
+    return Recovery(base, last, None, _point(last))
 
 
 def _point(snapshot: Snapshot) -> float:
@@ -107,10 +108,10 @@ def _consistent(base: Snapshot) -> float:
 
 
 def holding(snapshots: Sequence[Snapshot], store: str, at: float | None) -> Snapshot:
-    """The last snapshot of a store that is not later than a moment (None: the newest). Raises Refused."""
+    """The snapshot that has the latest of a store and is not later than a moment (None: than now). Raises Refused."""
     own = [snapshot for snapshot in snapshots if snapshot.holds(store)]
     before = [snapshot for snapshot in own if at is None or snapshot.time <= at]
     if before:
-        return before[-1]
+        return max(reversed(before), key=lambda snapshot: snapshot.moment(store))
     first = f"can be had from {shown(own[0].time)} on" if own else "is in no snapshot yet"
     raise Refused(f"{store} {first}, not at {shown(at)}" if at is not None else f"{store} {first}")

@@ -59,6 +59,10 @@ class Snapshot:
         """Whether a store is in it."""
         return f"store={store}" in self.tags
 
+    def moment(self, store: str) -> float:
+        """As of when it has a store that is no PostgreSQL; older ones do not say, and have when they were made."""
+        return float(self.tag(f"moment.{store}") or self.time)
+
     def path(self, name: str) -> str:
         """The saved path whose last part is `name`, empty where there is none."""
         return next((path for path in self.paths if path.rsplit("/", 1)[-1] == name), "")

@@ -128,6 +128,12 @@ class Run:
         A ship passes over a repository that an earlier ship is still feeding, or a later one has fed.
         """
         stores = [f"store={name}" for name in self.points]
+        # A night is made later than a ship that staged its data after it had. PostgreSQL's moment is `point`.
+        stores += [
+            f"moment.{store.name}={self.points[store.name]:.6f}"
+            for store in self.plan.stores
+            if store.kind != "postgres" and store.name in self.points
+        ]
         self.manifest["points"] = self.points
         self.manifest["files"] = files.digests(self.stage)
         files.write_json(self.stage / "manifest.json", self.manifest)

@@ -137,7 +137,7 @@ def _step(
         found = choose.recovery(snapshots, store.name, at)
         return Step(service, store, names, found.base, found, found.reached)
     snapshot = choose.holding(snapshots, store.name, at)
-    return Step(service, store, names, snapshot, None, snapshot.time)
+    return Step(service, store, names, snapshot, None, snapshot.moment(store.name))
 
 
 def stopped(plan: Plan, steps: Sequence[Step], title: str) -> tuple[str, ...]:

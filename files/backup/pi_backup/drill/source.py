@@ -133,7 +133,7 @@ class Source:
         """The newest moment as of which a store can be had. Raises Refused."""
         if store.kind == "postgres":
             return choose.recovery(self.snapshots, store.name, None).reached
-        return choose.holding(self.snapshots, store.name, None).time
+        return choose.holding(self.snapshots, store.name, None).moment(store.name)
 
     def whole(self) -> None:
         """The repository's own check of its structure, and of one part of all its data; the part's number."""
